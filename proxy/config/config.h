@@ -1,0 +1,145 @@
+// The configuration as plain values, after everything has been checked. Immutable once loaded:
+// workers share it through std::shared_ptr<const Config>. config/sluice.toml documents every key.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "proxy/base/clock.h"
+
+namespace sluice::config {
+
+struct Certificate {
+  std::string chain;  // path of a PEM file, leaf first
+  std::string key;    // path of a PEM file
+};
+
+enum class TlsVersion : std::uint8_t { k12, k13 };
+
+struct ListenerTls {
+  std::vector<Certificate> certificates;  // empty: the listener is plain
+  TlsVersion min_version = TlsVersion::k12;
+  std::string client_ca;  // path of a PEM bundle; set: mutual TLS
+};
+
+struct Listener {
+  std::string name;     // label in metrics and log; the address unless given
+  std::string host;     // numeric IPv4 or IPv6 address, without brackets
+  std::uint16_t port = 0;  // 0: any free port (tests)
+  ListenerTls tls;
+
+  [[nodiscard]] bool is_tls() const noexcept { return !tls.certificates.empty(); }
+};
+
+enum class AffinitySource : std::uint8_t { kCookie, kHeader, kQuery, kPath, kIp };
+
+struct AffinityRule {
+  AffinitySource source = AffinitySource::kIp;
+  std::string name;         // of the cookie, header or query parameter
+  std::size_t segment = 0;  // for kPath: 1 is the first path segment
+};
+
+struct RouteLimits {
+  std::uint64_t max_message_bytes = 16ULL << 20;  // 0: no limit
+  std::uint32_t max_frames_per_message = 16384;   // 0: no limit
+};
+
+struct Route {
+  std::string name;            // label; unique; derived from host and path unless given
+  std::string host;            // lower case; exact, "*.suffix", or empty for any
+  std::string path = "/";      // prefix on segment borders
+  std::string pool;
+  bool upgrades = true;        // false: WebSocket upgrades are answered 403
+  std::vector<AffinityRule> affinity;  // the first that is present wins; default: ip
+  std::string affinity_cookie;         // name of the cookie to issue; empty: none
+  std::vector<std::string> origins;    // empty: any; else exact origins, compared ignoring case
+  bool require_origin = false;         // with origins: refuse requests without Origin too
+  RouteLimits limits;
+  unsigned retries = 2;                // further candidates after the first
+  Millis handshake_timeout{10'000};    // from the request head to the backend's answer, upgrades
+  Millis response_timeout{120'000};    // plain HTTP: without progress in either direction
+  std::uint16_t close_code = 0;        // 1012 or 1001; 0: [drain] close_code
+};
+
+enum class Balance : std::uint8_t {
+  kRendezvous,
+  kLeastConnections,
+  kRandomTwoChoices,
+  kRoundRobin,
+};
+
+struct Backend {
+  std::string name;
+  std::string host;  // numeric address or host name, resolved once at start
+  std::uint16_t port = 0;
+  double weight = 1.0;
+};
+
+struct Pool {
+  std::string name;
+  Balance balance = Balance::kRendezvous;
+  double bounded_load = 1.25;  // 0: off
+  Millis connect_timeout{3'000};
+  std::vector<Backend> backends;  // never empty
+};
+
+struct Server {
+  unsigned workers = 0;  // 0: one per core this process may use
+  Millis header_timeout{10'000};
+  Millis tls_timeout{5'000};
+  Millis keep_alive_timeout{60'000};  // a client connection between two requests
+  Millis close_timeout{5'000};        // waiting for a CLOSE or an EOF that is owed
+  std::vector<std::string> trusted_proxies;  // CIDR blocks whose forwarding fields are believed
+};
+
+struct Limits {
+  std::size_t max_connections = 0;     // clients; 0: derived from the fd limit
+  std::size_t connections_per_ip = 0;  // 0: no limit
+  std::size_t max_head_bytes = 32 << 10;
+  std::size_t max_head_fields = 100;
+  std::size_t max_request_line = 8 << 10;
+  std::size_t early_data = 16 << 10;   // bytes held of what a client sends before the 101
+  std::size_t out_buffer = 64 << 10;   // high watermark per side; the low one is half of it
+};
+
+struct Drain {
+  Millis window{30'000};
+  Millis grace{10'000};
+  Millis ready_delay{0};
+  Millis message_grace{2'000};
+  double rate = 0;  // closes per second of the whole process; 0: no cap
+  std::uint16_t close_code = 1012;
+  std::string reason = "service restart";
+};
+
+struct Admin {
+  std::string host = "127.0.0.1";  // numeric; loopback only
+  std::uint16_t port = 9900;
+  bool enabled = true;  // address = "off" turns it off
+};
+
+enum class LogLevel : std::uint8_t { kDebug, kInfo, kWarn, kError };
+enum class AccessFormat : std::uint8_t { kJson, kText, kOff };
+
+struct Log {
+  LogLevel level = LogLevel::kInfo;
+  AccessFormat access = AccessFormat::kJson;
+  bool query = false;       // true: query strings are logged; default: redacted
+  std::size_t queue = 8192; // records waiting to be written; beyond it they are dropped and counted
+};
+
+struct Config {
+  Server server;
+  Limits limits;
+  Drain drain;
+  Admin admin;
+  Log log;
+  std::vector<Listener> listeners;  // never empty
+  std::vector<Route> routes;        // never empty; in file order
+  std::vector<Pool> pools;          // never empty; in file order
+};
+
+}  // namespace sluice::config

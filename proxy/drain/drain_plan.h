@@ -1,0 +1,53 @@
+// Decides when each session of a draining process is closed. Pure state machine over instants;
+// one plan per worker, driven by its Worker.
+//
+//   Serving --Start--> Refusing --ready_delay--> Closing --window + grace--> Killing
+//      (a second signal moves any state to Closing at once, with a window of zero)
+//
+//   Serving   everything as always
+//   Refusing  readiness fails, listeners still accept, new upgrades are refused
+//   Closing   listeners are closed, each session has its own deadline in the window
+//   Killing   what is left is cut
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "proxy/base/clock.h"
+#include "proxy/base/random.h"
+
+namespace sluice::drain {
+
+enum class Stage : std::uint8_t { kServing, kRefusing, kClosing, kKilling };
+
+struct DrainOptions {
+  Millis ready_delay{0};   // how long listeners go on accepting after readiness failed
+  Millis window{30'000};   // closes are spread uniformly over this span
+  Millis grace{10'000};    // after the window, for the last handshakes
+  double rate = 0;         // closes started per second by this worker; 0: no cap
+};
+
+class DrainPlan {
+ public:
+  explicit DrainPlan(const DrainOptions& options) noexcept : options_(options) {}
+
+  // Begins to drain. Does nothing when it has begun already.
+  void Start(Instant now) noexcept;
+
+  // A second signal: closing starts now, all at once, and is over after `limit`.
+  void Hurry(Instant now, Millis limit) noexcept;
+
+  [[nodiscard]] Stage StageAt(Instant now) const noexcept;
+
+  // When the stage changes next; Instant::max() in kServing and kKilling.
+  [[nodiscard]] Instant NextChange(Instant now) const noexcept;
+
+  // The instant at which one session is to be closed: uniform in the window, later when the rate
+  // cap has no earlier slot left, never after the end of the window unless the cap demands it;
+  // and never after kill_at(). Call once per session when Closing begins (for stratified pacing
+  // `index` of `count` sessions gets the index-th slice of the window, jittered inside it).
+  // REQUIRES: Start or Hurry was called; index < count.
+  [[nodiscard]] Instant CloseAt(std::size_t index, std::size_t count, Random& random) noexcept;
+
+  // When what is left is cut. REQUIRES: Start or Hurry was called.
+  [[nodiscard]] Instant kill_at() const noexcept;

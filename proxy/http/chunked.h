@@ -1,0 +1,26 @@
+// Takes the chunked transfer coding off a message's content (RFC 9112 section 7.1).
+//
+// Strict: sizes are 1 to 15 hex digits, lines end with CRLF, a chunk extension is read over up to
+// 256 bytes and dropped, trailer fields are read over up to 8 KiB and dropped. Pure.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "proxy/base/bytes.h"
+#include "proxy/base/parse_status.h"
+
+namespace sluice::http {
+
+class ChunkedDecoder {
+ public:
+  struct Step {
+    ParseStatus status = ParseStatus::kNeedMore;  // kDone: the content ended with this step
+    std::size_t consumed = 0;                     // bytes of the input this step used
+    Bytes data;  // content found in them: a view into the input; may be empty
+  };
+
+  // Takes one step: at most one run of content. Call in a loop with the rest of the input until
+  // the input is used up (kNeedMore with consumed == input.size()), kDone or kBad.
+  // Always consumes at least one byte of a non-empty input unless it returns kBad.
+  [[nodiscard]] Step Next(Bytes input) noexcept;

@@ -1,0 +1,106 @@
+// A parsed HTTP/1.1 message head: views into the bytes it was parsed from.
+//
+// The views live as long as those bytes stay where they are; a head is looked at inside the call
+// that parsed it and copied from when something must outlive it. Pure: no I/O.
+// Source: RFC 9110 (semantics), RFC 9112 (HTTP/1.1 messages).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace sluice::http {
+
+struct Field {
+  std::string_view name;   // as it was sent; compare with EqualsIgnoreCase
+  std::string_view value;  // without surrounding spaces and tabs; may be empty
+};
+
+using Fields = std::vector<Field>;
+
+// How the end of a message's content is found (RFC 9112 section 6).
+enum class Framing : std::uint8_t {
+  kNone,        // there is no content
+  kLength,      // Content-Length bytes
+  kChunked,     // Transfer-Encoding: chunked
+  kUntilClose,  // responses only: the rest of the connection
+};
+
+struct RequestHead {
+  std::string_view method;  // a token, at most 32 bytes
+  std::string_view target;  // origin-form, absolute-form, authority-form (CONNECT) or "*"
+  std::string_view path;    // the target's absolute path without the query: starts with '/',
+                            // or is "*"; for absolute-form what follows the authority ("/" if
+                            // nothing does); empty for authority-form
+  std::string_view query;   // what follows '?', without it; empty when there is none
+  std::string_view host;    // the Host field's value, or empty when HTTP/1.0 sent none
+  int minor_version = 1;    // HTTP/1.x
+  bool keep_alive = true;   // RFC 9112 section 9.3
+  Framing framing = Framing::kNone;
+  std::uint64_t content_length = 0;  // for kLength
+  bool expect_continue = false;      // Expect: 100-continue
+  Fields fields;
+};
+
+struct ResponseHead {
+  int status = 0;  // 100 to 599
+  std::string_view reason;
+  int minor_version = 1;
+  bool keep_alive = true;
+  Framing framing = Framing::kNone;
+  std::uint64_t content_length = 0;  // for kLength; also what a HEAD answer announces
+  Fields fields;
+};
+
+[[nodiscard]] bool EqualsIgnoreCase(std::string_view a, std::string_view b) noexcept;  // ASCII
+
+// The first field of that name, or null. The pointer lives as long as `fields`.
+[[nodiscard]] const Field* Find(const Fields& fields, std::string_view name) noexcept;
+
+[[nodiscard]] std::size_t Count(const Fields& fields, std::string_view name) noexcept;
+
+// Calls `visit(element)` for each non-empty element of the comma-separated list that all fields
+// of that name make up together (RFC 9110 section 5.6.1). An element is trimmed, not unquoted.
+template <class Visit>
+void ForEachListElement(const Fields& fields, std::string_view name, Visit&& visit);
+
+// True if the list that all fields of that name make up has `token`, ignoring case.
+[[nodiscard]] bool HasToken(const Fields& fields, std::string_view name, std::string_view token);
+
+// True for the fields that belong to one connection and are never forwarded: Connection,
+// Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade (RFC 9110 section 7.6.1).
+// What the Connection field names besides is the caller's to drop too (IsNamedByConnection).
+[[nodiscard]] bool IsHopByHop(std::string_view name) noexcept;
+
+// True if a Connection field of `fields` lists `name`.
+[[nodiscard]] bool IsNamedByConnection(const Fields& fields, std::string_view name);
+
+// The value of cookie `name` in the Cookie fields, or an empty view (RFC 6265 section 5.4).
+[[nodiscard]] std::string_view CookieValue(const Fields& fields, std::string_view name) noexcept;
+
+// The raw value of parameter `name` in a query string, or an empty view. Nothing is decoded.
+[[nodiscard]] std::string_view QueryValue(std::string_view query, std::string_view name) noexcept;
+
+// `text` without leading and trailing spaces and tabs.
+[[nodiscard]] std::string_view Trim(std::string_view text) noexcept;
+
+template <class Visit>
+void ForEachListElement(const Fields& fields, std::string_view name, Visit&& visit) {
+  for (const Field& field : fields) {
+    if (!EqualsIgnoreCase(field.name, name)) {
+      continue;
+    }
+    std::string_view rest = field.value;
+    while (!rest.empty()) {
+      const std::size_t comma = rest.find(',');
+      const std::string_view element = Trim(rest.substr(0, comma));
+      if (!element.empty()) {
+        visit(element);
+      }
+      rest = comma == std::string_view::npos ? std::string_view() : rest.substr(comma + 1);
+    }
+  }
+}
+
+}  // namespace sluice::http

@@ -1,0 +1,237 @@
+// Counters as the workers write them. Each worker has its own block for each route, backend and
+// listener: one writer, relaxed atomics, no shared cache line, summed by the Exporter when somebody
+// scrapes. A block lives as long as its Exporter; a session keeps pointers to the ones it writes.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "proxy/base/side.h"
+
+namespace sluice::metrics {
+
+// A counter with one writer. Add is a plain load and store: no locked instruction.
+class Counter {
+ public:
+  void Add(std::uint64_t n = 1) noexcept {
+    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::uint64_t value() const noexcept {
+    return value_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+// A value that goes up and down, with one writer.
+class Gauge {
+ public:
+  void Add(std::int64_t n) noexcept {
+    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
+  void Set(std::int64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
+  [[nodiscard]] std::int64_t value() const noexcept {
+    return value_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<std::int64_t> value_{0};
+};
+
+// A histogram over fixed upper bounds, with one writer. `Bounds` has static storage and ascends.
+template <const auto& Bounds>
+class Histogram {
+ public:
+  void Observe(double value) noexcept {
+    std::size_t i = 0;
+    while (i < Bounds.size() && value > Bounds[i]) {
+      ++i;
+    }
+    buckets_[i].Add();
+    sum_.store(sum_.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
+  }
+  // Not cumulative; the last one is the +Inf bucket.
+  [[nodiscard]] std::uint64_t bucket(std::size_t i) const noexcept { return buckets_[i].value(); }
+  [[nodiscard]] double sum() const noexcept { return sum_.load(std::memory_order_relaxed); }
+  [[nodiscard]] static constexpr const auto& bounds() noexcept { return Bounds; }
+
+ private:
+  std::array<Counter, std::tuple_size_v<std::remove_cvref_t<decltype(Bounds)>> + 1> buckets_{};
+  std::atomic<double> sum_{0};
+};
+
+inline constexpr std::array kLatencyBounds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                                           0.1,    0.25,  0.5,    1.0,   2.5,  5.0,   10.0};
+inline constexpr std::array kRelayBounds{0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025,
+                                         0.0005,   0.001,   0.0025,   0.005,   0.01,   0.025,
+                                         0.05,     0.1};
+inline constexpr std::array kLifeBounds{1.0,   5.0,    15.0,   60.0,    300.0,  900.0,
+                                        1800., 3600.0, 7200.0, 14400.0, 43200.0, 86400.0};
+// Message sizes: powers of four from 16 B to 16 MiB. Found by bit width, not by search: this one
+// is on the path of every message.
+inline constexpr std::array kMessageBounds{16.0,    64.0,     256.0,     1024.0,    4096.0,    16384.0,
+                                           65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0};
+
+class MessageSizes {
+ public:
+  void Observe(std::uint64_t bytes) noexcept {
+    // bytes <= 16 -> 0, <= 64 -> 1, <= 256 -> 2, ...
+    const unsigned bits = bytes <= 16 ? 4U : static_cast<unsigned>(std::bit_width(bytes - 1));
+    const std::size_t i = (bits - 3) / 2;
+    buckets_[i < kMessageBounds.size() ? i : kMessageBounds.size()].Add();
+    sum_.Add(bytes);
+  }
+  [[nodiscard]] std::uint64_t bucket(std::size_t i) const noexcept { return buckets_[i].value(); }
+  [[nodiscard]] std::uint64_t sum() const noexcept { return sum_.value(); }
+
+ private:
+  std::array<Counter, kMessageBounds.size() + 1> buckets_{};
+  Counter sum_;
+};
+
+// Labels from closed sets; Name(x) is the label's value.
+enum class MessageKind : std::uint8_t { kText, kBinary, kClose, kPing, kPong, kCount };
+enum class UpgradeOutcome : std::uint8_t {
+  kAccepted,        // 101 was sent to the client
+  kBadRequest,      // refused by the table of checks: 400, 405, 426
+  kOriginDenied,    // 403: Origin not on the list
+  kNotAllowed,      // 403: the route takes no upgrades
+  kLimit,           // 429 or 503 by a limit
+  kDraining,        // 503 while draining
+  kNoBackend,       // 503: none left to try
+  kBackendRefused,  // the backend answered with a status other than 101
+  kBackendError,    // 502: a 101 that does not hold, or the leg broke
+  kTimeout,         // 504: no answer in handshake_timeout
+  kClientGone,      // the client left before the 101
+  kCount
+};
+enum class ClosedBy : std::uint8_t { kClient, kBackend, kSluice, kCount };
+enum class PickHow : std::uint8_t { kHome, kOverflow, kFallback, kCount };
+enum class BackendFailure : std::uint8_t {
+  kRefused,      // connect refused or unreachable
+  kTimeout,      // connect timed out
+  kReset,        // reset or EOF before its answer
+  kBadAnswer,    // malformed head, or a 101 that does not hold
+  kStatus,       // 502, 503 or 504 before the 101
+  kLost,         // EOF without CLOSE, or reset, while relaying
+  kCount
+};
+enum class TornReason : std::uint8_t {
+  kBackendLost,   // the backend went away inside a frame
+  kClientLost,    // the client went away inside a frame
+  kDeadline,      // a frame did not end before the deadline of a drain
+  kCount
+};
+
+[[nodiscard]] std::string_view Name(MessageKind v) noexcept;
+[[nodiscard]] std::string_view Name(UpgradeOutcome v) noexcept;
+[[nodiscard]] std::string_view Name(ClosedBy v) noexcept;
+[[nodiscard]] std::string_view Name(PickHow v) noexcept;
+[[nodiscard]] std::string_view Name(BackendFailure v) noexcept;
+[[nodiscard]] std::string_view Name(TornReason v) noexcept;
+
+template <class E>
+inline constexpr std::size_t kCountOf = static_cast<std::size_t>(E::kCount);
+
+// An array of T indexed by an enum.
+template <class E, class T>
+class PerEnum {
+ public:
+  [[nodiscard]] T& operator[](E e) noexcept { return items_[static_cast<std::size_t>(e)]; }
+  [[nodiscard]] const T& operator[](E e) const noexcept {
+    return items_[static_cast<std::size_t>(e)];
+  }
+
+ private:
+  std::array<T, kCountOf<E>> items_{};
+};
+
+// Close codes by slot, so that the label set is closed: 1000..1015 one each, then "3xxx", "4xxx",
+// "other", and "none" (the connection ended without any CLOSE: what a client sees as 1006).
+inline constexpr std::size_t kCloseSlots = 20;
+[[nodiscard]] std::size_t CloseSlot(std::uint16_t code) noexcept;  // code 0: "none"
+[[nodiscard]] std::string_view CloseSlotName(std::size_t slot) noexcept;
+
+// What a route's sessions count. Everything about a message is here, in few cache lines.
+struct alignas(64) RouteBlock {
+  std::array<PerEnum<MessageKind, Counter>, kSides> messages;  // [from side]
+  std::array<Counter, kSides> bytes;                           // [from side], frames with headers
+  std::array<MessageSizes, kSides> message_bytes;              // [from side], data messages only
+  PerEnum<UpgradeOutcome, Counter> upgrades;
+  Histogram<kLatencyBounds> upgrade_seconds;                   // head complete -> 101 sent
+  std::array<PerEnum<ClosedBy, Counter>, kCloseSlots> closes;  // [close slot]
+  PerEnum<TornReason, Counter> torn;
+  Histogram<kLifeBounds> session_seconds;
+  std::array<Counter, 6> http_requests;                        // [status / 100]; 0: no answer
+  Histogram<kLatencyBounds> http_request_seconds;
+  std::array<Counter, kSides> backpressure_pauses;             // [the side not read]
+};
+
+struct alignas(64) BackendBlock {
+  Gauge sessions_open;                                // WebSocket sessions in the relay state
+  Counter retries;                                    // went on to another after this one failed
+  PerEnum<BackendFailure, Counter> failures;
+  Histogram<kLatencyBounds> connect_seconds;
+  PerEnum<PickHow, Counter> picks;                    // the pool's, counted at the backend taken
+};
+
+enum class TlsResult : std::uint8_t { kOk, kFailed, kTimeout, kCount };
+[[nodiscard]] std::string_view Name(TlsResult v) noexcept;
+
+struct alignas(64) ListenerBlock {
+  Counter accepts;
+  Gauge connections_open;
+  std::array<Counter, 2> tls_full;      // [0] TLS 1.2, [1] TLS 1.3: finished handshakes
+  std::array<Counter, 2> tls_resumed;   // the same, resumed
+  PerEnum<TlsResult, Counter> tls_failed;  // kFailed and kTimeout
+  Histogram<kLatencyBounds> tls_handshake_seconds;
+};
+
+// Why accept paused, why a connection or request was refused.
+enum class AcceptPause : std::uint8_t { kEmfile, kEnfile, kEnobufs, kEnomem, kCount };
+[[nodiscard]] std::string_view Name(AcceptPause v) noexcept;
+enum class Refused : std::uint8_t { kConnections, kConnectionsPerIp, kDraining, kCount };
+[[nodiscard]] std::string_view Name(Refused v) noexcept;
+
+// Reasons of malformed requests and frames come as words from closed sets that other folders
+// own (http::HeadFault::label, ws::FrameFault::reason). A ReasonCounters maps them to counters:
+// registered at start, looked up by content on the cold path.
+class ReasonCounters {
+ public:
+  static constexpr std::size_t kMax = 48;
+  // REQUIRES: before any worker runs. `words` have static storage, at most kMax - 1 of them.
+  void Register(std::span<const std::string_view> words) noexcept;
+  // Counts; an unknown word counts as "other".
+  void Add(std::string_view word) noexcept;
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }  // "other" is the last
+  [[nodiscard]] std::string_view word(std::size_t i) const noexcept { return words_[i]; }
+  [[nodiscard]] std::uint64_t value(std::size_t i) const noexcept { return counters_[i].value(); }
+
+ private:
+  std::array<std::string_view, kMax> words_{};
+  std::array<Counter, kMax> counters_{};
+  std::size_t size_ = 0;
+};
+
+// What is counted once per worker.
+struct alignas(64) WorkerBlock {
+  PerEnum<AcceptPause, Counter> accept_paused;
+  PerEnum<Refused, Counter> rate_limited;
+  ReasonCounters http_parse_errors;
+  std::array<ReasonCounters, kSides> protocol_errors;  // [the side that broke the rules]
+  std::array<Counter, 2> drain_closed;                 // [0] clean, [1] forced
+  Gauge drain_sessions_remaining;
+  Gauge out_buffer_bytes;
+  Histogram<kRelayBounds> loop_lag_seconds;
+  Histogram<kRelayBounds> relay_seconds;               // recv -> send done, one in 64 reads
+  Counter loop_busy_micros;
+};
+
+}  // namespace sluice::metrics

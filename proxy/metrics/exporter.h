@@ -1,0 +1,75 @@
+// Owns every counter block and writes the Prometheus text. The only folder that includes
+// <prometheus/...>. Blocks are handed out before the workers run (or, later, on a reload, from the
+// control thread); Text() runs on the control thread while workers count on.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proxy/metrics/blocks.h"
+
+namespace sluice::metrics {
+
+struct BuildInfo {
+  std::string version;
+  std::string revision;
+  std::string openssl;
+  std::string libevent;
+};
+
+// State that is read at scrape time rather than counted.
+struct BackendStatus {
+  std::string pool;
+  std::string backend;
+  bool up = true;
+  bool draining = false;
+  std::int64_t open = 0;      // legs held by all workers
+  double weight = 1;
+};
+
+struct ProcessStatus {
+  bool draining = false;               // drain_active{what="process"}
+  double drain_seconds = 0;            // since the drain began; 0 when not draining
+  bool config_ok = true;               // config_last_reload_successful
+  double config_loaded_at = 0;         // Unix time
+  std::uint64_t log_dropped = 0;       // access-log records dropped since start
+  std::size_t max_connections = 0;
+  std::vector<BackendStatus> backends;
+  // TLS certificates: expiry as Unix time.
+  struct Certificate {
+    std::string listener;
+    std::string name;
+    double not_after = 0;
+  };
+  std::vector<Certificate> certificates;
+};
+
+class Exporter {
+ public:
+  Exporter(std::size_t workers, BuildInfo build);
+  ~Exporter();
+
+  Exporter(const Exporter&) = delete;
+  Exporter& operator=(const Exporter&) = delete;
+
+  // The block of `worker` for that label set; made at the first call, the same one ever after.
+  // Control thread only.
+  [[nodiscard]] RouteBlock& Route(std::size_t worker, std::string_view route);
+  [[nodiscard]] BackendBlock& Backend(std::size_t worker, std::string_view pool,
+                                      std::string_view backend);
+  [[nodiscard]] ListenerBlock& Listener(std::size_t worker, std::string_view listener, bool tls);
+  [[nodiscard]] WorkerBlock& Worker(std::size_t worker);
+
+  // sessions_open{route,backend} is a gauge over pairs; one per worker and pair.
+  [[nodiscard]] Gauge& SessionsOpen(std::size_t worker, std::string_view route,
+                                    std::string_view pool, std::string_view backend);
+
+  // Prometheus text format 0.0.4 of all blocks and of `status`.
+  [[nodiscard]] std::string Text(const ProcessStatus& status) const;
+
+  // What Text() is served with.
+  static constexpr std::string_view kContentType = "text/plain; version=0.0.4; charset=utf-8";
