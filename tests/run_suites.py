@@ -1,0 +1,404 @@
+#!/usr/bin/python3
+"""Runs every test suite of the project and adds up what they report.
+
+Each suite is one process that leaves a JUnit report. A suite that reports no test, leaves no
+readable report, runs out of time or exits with an error counts as at least one failure: silence
+is never success. The last line is always `N passed, N failed`.
+
+    tests/run_suites.py [--long] [--only PATTERN]... [--list]
+
+Reports and logs are left in build/test-results/. Needs the builds that `./dev test` makes.
+"""
+
+import argparse
+import dataclasses
+import fnmatch
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import unittest
+import xml.etree.ElementTree as ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "build" / "test-results"
+PYTHON = "/usr/bin/python3"
+NODE = ROOT / "tests" / "e2e" / "node_modules" / ".bin" / "node"
+
+# Each of these has to exist: a folder whose tests are no longer built is a failure, not a gap.
+# Others that the build makes are run as well.
+UNIT_FOLDERS = ["base", "http", "ws", "balance", "drain", "metrics", "config", "routing", "net",
+                "tls"]
+INTEGRATION_PRESETS = ["release", "asan", "tsan"]
+TAIL_LINES = 40
+SECONDS_TO_END = 5  # between SIGTERM and SIGKILL for a suite that ran out of time
+
+
+@dataclasses.dataclass
+class Suite:
+    name: str
+    command: list  # of str; {report} stands for the path of the report to write
+    timeout: float  # seconds
+    environment: dict = dataclasses.field(default_factory=dict)
+    long: bool = False  # runs only with --long
+    # False: the command leaves no report; its exit status is the one test of the suite.
+    reports: bool = True
+    needs: list = dataclasses.field(default_factory=list)  # files without which it cannot run
+
+
+@dataclasses.dataclass
+class Outcome:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    complaints: list = dataclasses.field(default_factory=list)  # one sentence each
+    seconds: float = 0.0
+
+
+def test_preset_environment(preset):
+    """The sanitizer options that CMakePresets.json keeps for `preset`."""
+    presets = json.loads((ROOT / "CMakePresets.json").read_text())["testPresets"]
+    for entry in presets:
+        if entry["name"] == preset:
+            return entry.get("environment", {})
+    return {}
+
+
+def without_address_randomisation():
+    """The command prefix under which GCC's ThreadSanitizer starts on every kernel.
+
+    Kernels with vm.mmap_rnd_bits above 28 place mappings where the runtime of g++ 12 gives up.
+    Some containers forbid the call; then the kernel's setting has to do.
+    """
+    prefix = ["setarch", "-R"]
+    try:
+        subprocess.run(prefix + ["true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return prefix
+
+
+def gtest_suite(name, binary, timeout, environment=None, prefix=()):
+    return Suite(
+        name=name,
+        command=[*prefix, str(binary), "--gtest_output=xml:{report}", "--gtest_brief=1"],
+        timeout=timeout,
+        environment=environment or {},
+        needs=[binary],
+    )
+
+
+def unit_suites():
+    directory = ROOT / "build" / "asan" / "bin"
+    names = {f"unit_{folder}" for folder in UNIT_FOLDERS}
+    names |= {path.name for path in directory.glob("unit_*")}
+    environment = test_preset_environment("asan")
+    return [gtest_suite(name, directory / name, 120, environment) for name in sorted(names)]
+
+
+def replay_suites():
+    """The fuzz targets fed with their kept inputs, under the sanitizers."""
+    directory = ROOT / "build" / "asan" / "bin"
+    corpus = ROOT / "tests" / "fuzz" / "corpus"
+    names = {path.name for path in corpus.iterdir()} if corpus.is_dir() else set()
+    names |= {path.name.removeprefix("replay_") for path in directory.glob("replay_*")}
+    suites = []
+    for name in sorted(names) or ["(none)"]:
+        binary = directory / f"replay_{name}"
+        inputs = corpus / name
+        first_inputs = sorted(inputs.iterdir())[:1] if inputs.is_dir() else []
+        suites.append(Suite(
+            name=f"replay_{name}",
+            command=[str(binary), str(inputs)],
+            timeout=120,
+            environment=test_preset_environment("asan"),
+            reports=False,
+            needs=[binary, *(first_inputs or [inputs / "(any input)"])],
+        ))
+    return suites
+
+
+def integration_suites():
+    suites = []
+    for preset in INTEGRATION_PRESETS:
+        directory = ROOT / "build" / preset / "bin"
+        environment = dict(test_preset_environment(preset))
+        environment["SLUICE_BIN"] = str(directory / "sluice")
+        if preset == "tsan":
+            environment["SLUICE_TEST_WORKERS"] = "2"
+        prefix = without_address_randomisation() if preset == "tsan" else []
+        suite = gtest_suite(f"integration_{preset}", directory / "integration", 300, environment,
+                            prefix)
+        suite.needs.append(directory / "sluice")
+        suites.append(suite)
+    return suites
+
+
+def release_binary():
+    return ROOT / "build" / "release" / "bin" / "sluice"
+
+
+def python_suites(prefix, folder, timeout):
+    return [
+        Suite(
+            name=f"{prefix}_{path.stem.removesuffix('_test')}",
+            command=[PYTHON, str(pathlib.Path(__file__)), "--unittest", str(path), "--report",
+                     "{report}"],
+            timeout=timeout,
+            environment={"SLUICE_BIN": str(release_binary())},
+            needs=[release_binary()],
+        )
+        for path in sorted((ROOT / "tests" / folder).glob("*_test.py"))
+    ]
+
+
+def node_suites():
+    return [
+        Suite(
+            name=f"e2e_{path.name.removesuffix('.test.mjs')}",
+            command=[str(NODE), "--test", "--test-reporter=junit",
+                     "--test-reporter-destination={report}", "--test-reporter=spec",
+                     "--test-reporter-destination=stdout", str(path)],
+            timeout=180,
+            environment={"SLUICE_BIN": str(release_binary()), "NODE_NO_WARNINGS": "1"},
+            needs=[release_binary(), NODE],
+        )
+        for path in sorted((ROOT / "tests" / "e2e").glob("*.test.mjs"))
+    ]
+
+
+def fuzz_suites():
+    """A minute of libFuzzer for each target; the kept inputs are where it starts."""
+    corpus = ROOT / "tests" / "fuzz" / "corpus"
+    directory = ROOT / "build" / "fuzz" / "bin"
+    names = sorted(path.name for path in corpus.iterdir()) if corpus.is_dir() else []
+    suites = []
+    for name in names or ["(none)"]:
+        binary = directory / f"fuzz_{name}"
+        found = RESULTS / "fuzz" / name
+        suites.append(Suite(
+            name=f"fuzz_{name}",
+            command=["sh", "-c",
+                     'mkdir -p "$1" && exec "$2" -max_total_time=60 -timeout=10'
+                     ' -artifact_prefix="$1/" "$1" "$3"',
+                     "sh", str(found), str(binary), str(corpus / name)],
+            timeout=180,
+            reports=False,
+            long=True,
+            needs=[binary],
+        ))
+    return suites
+
+
+def all_suites():
+    suites = unit_suites()
+    suites += replay_suites()
+    suites += integration_suites()
+    suites += python_suites("docker", "docker", 60)
+    suites += python_suites("monitoring", "monitoring", 180)
+    suites += python_suites("e2e", "e2e", 180)
+    suites += node_suites()
+    suites += fuzz_suites()
+    image = ROOT / "tests" / "docker" / "build_image.sh"
+    suites.append(Suite(name="docker_image", command=[str(image)], timeout=1800, reports=False,
+                        long=True, needs=[image]))
+    return suites
+
+
+def read_report(path, outcome):
+    """Adds what a JUnit report says. Test cases count, whatever the totals in its head claim."""
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        if case.get("status") == "notrun":  # GoogleTest: disabled, or filtered out
+            continue
+        if case.find("failure") is not None or case.find("error") is not None:
+            outcome.failed += 1
+            group = case.get("classname", "")
+            name = case.get("name", "?")
+            title = f"{group}.{name}" if group not in ("", "test") else name
+            outcome.complaints.append(f"failed: {title}")
+        elif case.find("skipped") is not None:
+            outcome.skipped += 1
+        else:
+            outcome.passed += 1
+
+
+def end_group(group, sig):
+    """Signals a suite's process group. False when nothing of it is left."""
+    try:
+        os.killpg(group, sig)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def run(suite):
+    """Runs one suite to its end. Everything it starts is in one process group, ended with it."""
+    outcome = Outcome()
+    report = RESULTS / f"{suite.name}.xml"
+    log_path = RESULTS / f"{suite.name}.log"
+    report.unlink(missing_ok=True)
+    log_path.write_text("")
+    started = time.monotonic()
+
+    missing = [path for path in suite.needs if not pathlib.Path(path).exists()]
+    if missing:
+        outcome.failed = 1
+        for path in missing:
+            outcome.complaints.append(f"missing: {pathlib.Path(path).relative_to(ROOT)}")
+        return outcome
+
+    command = [part.replace("{report}", str(report)) for part in suite.command]
+    status = None
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
+                                   stderr=subprocess.STDOUT, start_new_session=True,
+                                   env={**os.environ, **suite.environment})
+        try:
+            status = process.wait(timeout=suite.timeout)
+        except subprocess.TimeoutExpired:
+            end_group(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                pass
+        finally:
+            end_group(process.pid, signal.SIGKILL)
+            process.wait()
+    outcome.seconds = time.monotonic() - started
+
+    if suite.reports:
+        try:
+            read_report(report, outcome)
+        except (OSError, ElementTree.ParseError) as error:
+            outcome.failed += 1
+            outcome.complaints.append(f"no readable report: {error}")
+    elif status == 0:
+        outcome.passed += 1
+
+    if status is None:
+        outcome.failed += 1
+        outcome.complaints.append(f"not done after {suite.timeout:.0f} s")
+    elif status != 0 and outcome.failed == 0:
+        outcome.failed += 1
+        outcome.complaints.append(f"exit status {status}")
+    if outcome.passed + outcome.failed == 0:
+        outcome.failed += 1
+        outcome.complaints.append("ran no test")
+    return outcome
+
+
+def tail(suite):
+    lines = (RESULTS / f"{suite.name}.log").read_text(errors="replace").splitlines()
+    return lines[-TAIL_LINES:]
+
+
+def run_unittest(path, report):
+    """Runs the unittest file `path` and writes a JUnit report: one case per test method."""
+    sys.path.insert(0, str(pathlib.Path(path).parent))
+
+    class Recorder(unittest.TextTestResult):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.root = ElementTree.Element("testsuites")
+            self.case = None
+
+        def startTest(self, test):
+            super().startTest(test)
+            self.case = ElementTree.SubElement(self.root, "testcase",
+                                               classname=type(test).__name__,
+                                               name=test.id().rsplit(".", 1)[-1])
+
+        def note(self, kind, test, text=""):
+            case = self.case
+            if case is None or not isinstance(test, unittest.TestCase):
+                # A module or class that could not be set up: a case of its own.
+                case = ElementTree.SubElement(self.root, "testcase", name=str(test))
+            if case.find(kind) is None:
+                ElementTree.SubElement(case, kind).text = str(text)
+
+        def addError(self, test, err):
+            super().addError(test, err)
+            self.note("error", test, err[1])
+
+        def addFailure(self, test, err):
+            super().addFailure(test, err)
+            self.note("failure", test, err[1])
+
+        def addSubTest(self, test, subtest, err):
+            super().addSubTest(test, subtest, err)
+            if err is not None:
+                self.note("failure", test, f"{subtest}: {err[1]}")
+
+        def addUnexpectedSuccess(self, test):
+            super().addUnexpectedSuccess(test)
+            self.note("failure", test, "passed, though marked as an expected failure")
+
+        def addSkip(self, test, reason):
+            super().addSkip(test, reason)
+            self.note("skipped", test, reason)
+
+    suite = unittest.defaultTestLoader.discover(str(pathlib.Path(path).parent),
+                                                pattern=pathlib.Path(path).name)
+    result = unittest.TextTestRunner(resultclass=Recorder, verbosity=2).run(suite)
+    ElementTree.ElementTree(result.root).write(report, encoding="unicode")
+    return 0 if result.wasSuccessful() else 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs the test suites and adds up their reports.")
+    parser.add_argument("--long", action="store_true",
+                        help="also fuzz, build the container image and soak")
+    parser.add_argument("--only", action="append", metavar="PATTERN", default=[],
+                        help="only suites whose name matches (shell pattern; may be repeated)")
+    parser.add_argument("--list", action="store_true", help="name the suites and stop")
+    parser.add_argument("--unittest", help=argparse.SUPPRESS)
+    parser.add_argument("--report", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.unittest:
+        return run_unittest(options.unittest, options.report)
+
+    suites = all_suites()
+    if options.only:
+        suites = [suite for suite in suites
+                  if any(fnmatch.fnmatch(suite.name, pattern) for pattern in options.only)]
+    elif not options.long:
+        suites = [suite for suite in suites if not suite.long]
+    if options.list:
+        for suite in suites:
+            print(suite.name + ("  (--long)" if suite.long else ""))
+        return 0
+
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    total = Outcome()
+    failures = []
+    for suite in suites:
+        print(f"{suite.name:<28}", end="", flush=True)
+        outcome = run(suite)
+        print(f"{'FAIL' if outcome.failed else 'ok':<5}{outcome.passed:5} passed"
+              f"{outcome.failed:4} failed{outcome.seconds:8.1f} s"
+              + (f"  ({outcome.skipped} skipped)" if outcome.skipped else ""), flush=True)
+        total.passed += outcome.passed
+        total.failed += outcome.failed
+        total.seconds += outcome.seconds
+        if outcome.failed:
+            failures.append((suite, outcome))
+
+    for suite, outcome in failures:
+        print(f"\n--- {suite.name} ---")
+        for complaint in outcome.complaints:
+            print(f"  {complaint}")
+        for line in tail(suite):
+            print(f"  | {line}")
+    if not suites:
+        print("no suite matches")
+        total.failed = 1
+    print(f"\n{len(suites)} suites in {total.seconds:.0f} s; logs in build/test-results/")
+    print(f"{total.passed} passed, {total.failed} failed")
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
