@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "proxy/base/bytes.h"
 #include "proxy/base/parse_status.h"
@@ -24,3 +25,36 @@ class ChunkedDecoder {
   // the input is used up (kNeedMore with consumed == input.size()), kDone or kBad.
   // Always consumes at least one byte of a non-empty input unless it returns kBad.
   [[nodiscard]] Step Next(Bytes input) noexcept;
+
+  // After kBad: a static word from FaultLabels() (parser.h) that says what was wrong.
+  [[nodiscard]] std::string_view fault() const noexcept { return fault_; }
+
+ private:
+  // kSize -> [kExtension] -> kSizeLf -> kData -> kDataCr -> kDataLf -> kSize ...; after a size of
+  // zero kSizeLf leads to kTrailerStart, which ends in kEndLf or goes round one trailer line.
+  enum class State : std::uint8_t {
+    kSize,
+    kExtension,
+    kSizeLf,
+    kData,
+    kDataCr,
+    kDataLf,
+    kTrailerStart,
+    kTrailerName,
+    kTrailerValue,
+    kTrailerLf,
+    kEndLf,
+  };
+
+  // Takes one byte outside the content. kNeedMore: go on.
+  ParseStatus TakeByte(char c) noexcept;
+  ParseStatus Refuse(std::string_view fault) noexcept;
+
+  std::uint64_t left_ = 0;  // the size read so far, then what is left of the chunk
+  std::string_view fault_;
+  std::uint16_t line_bytes_ = 0;  // of the extension, then of all trailer lines
+  std::uint8_t digits_ = 0;
+  State state_ = State::kSize;
+};
+
+}  // namespace sluice::http

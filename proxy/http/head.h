@@ -22,7 +22,7 @@ using Fields = std::vector<Field>;
 // How the end of a message's content is found (RFC 9112 section 6).
 enum class Framing : std::uint8_t {
   kNone,        // there is no content
-  kLength,      // Content-Length bytes
+  kLength,      // Content-Length bytes, which may be 0
   kChunked,     // Transfer-Encoding: chunked
   kUntilClose,  // responses only: the rest of the connection
 };
@@ -34,7 +34,8 @@ struct RequestHead {
                             // or is "*"; for absolute-form what follows the authority ("/" if
                             // nothing does); empty for authority-form
   std::string_view query;   // what follows '?', without it; empty when there is none
-  std::string_view host;    // the Host field's value, or empty when HTTP/1.0 sent none
+  std::string_view host;    // the Host field's value, valid as host[:port]; when HTTP/1.0 sent
+                            // none, the authority of an absolute-form target, or empty
   int minor_version = 1;    // HTTP/1.x
   bool keep_alive = true;   // RFC 9112 section 9.3
   Framing framing = Framing::kNone;
