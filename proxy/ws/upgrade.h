@@ -10,15 +10,16 @@
 
 namespace sluice::ws {
 
-// RFC 6455 section 4.2.2 item 4: base64(SHA-1(key + GUID)), 28 characters.
+// RFC 6455 section 4.2.2 item 5.4: base64(SHA-1(key + GUID)), 28 characters. Empty if libcrypto
+// has no SHA-1, which then matches no answer.
 [[nodiscard]] std::string AcceptKey(std::string_view key);
 
 // What a client offered and the backend's 101 is checked against. Owns its strings: it outlives
 // the request head.
 struct UpgradeOffer {
-  std::string accept;                    // the Sec-WebSocket-Accept that must come back
-  std::vector<std::string> protocols;    // offered subprotocols, as sent
-  std::vector<std::string> extensions;   // names of offered extensions, without parameters
+  std::string accept;                   // the Sec-WebSocket-Accept that must come back
+  std::vector<std::string> protocols;   // offered subprotocols, as sent; at most 64
+  std::vector<std::string> extensions;  // names of offered extensions, each once; at most 64
 };
 
 struct UpgradeVerdict {
@@ -37,6 +38,10 @@ struct UpgradeVerdict {
 
 // A request is an upgrade when Connection lists `upgrade` and the Upgrade fields together hold
 // exactly the one token `websocket`. Everything else is plain HTTP.
+// Of several things that are wrong the first is told, in this order of labels: method 405,
+// http_version 400, body 400, key 400, version 426 (400 when it is there twice), protocol 400,
+// extensions 400. An answer of 426 names Upgrade; the caller writes the Connection field.
+// Takes time linear in the size of the head.
 [[nodiscard]] UpgradeVerdict CheckUpgradeRequest(const http::RequestHead& head);
 
 struct UpgradeAgreement {
@@ -44,10 +49,12 @@ struct UpgradeAgreement {
   bool rsv1 = false;            // permessage-deflate was agreed
   std::string_view protocol;    // the agreed subprotocol: a view into the head, or empty
   std::string_view extensions;  // the agreed extensions' field value: a view, or empty
-  std::string_view reason;      // static: why not ok
+  std::string_view reason;      // static: why not ok, half a sentence for the log
 };
 
-// Checks a 101 against the offer.
+// Checks a 101 against the offer: Upgrade and Connection, the one right Sec-WebSocket-Accept, no
+// subprotocol or extension that was not offered (compared exactly), no content. A Content-Length
+// of 0 is let pass; it is not the client's business and best not forwarded.
 // REQUIRES: head.status == 101.
 [[nodiscard]] UpgradeAgreement CheckUpgradeResponse(const http::ResponseHead& head,
                                                     const UpgradeOffer& offer);
