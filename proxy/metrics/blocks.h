@@ -6,11 +6,11 @@
 #include <array>
 #include <atomic>
 #include <bit>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 #include "proxy/base/side.h"
 
@@ -69,15 +69,16 @@ class Histogram {
 
 inline constexpr std::array kLatencyBounds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
                                            0.1,    0.25,  0.5,    1.0,   2.5,  5.0,   10.0};
-inline constexpr std::array kRelayBounds{0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025,
-                                         0.0005,   0.001,   0.0025,   0.005,   0.01,   0.025,
-                                         0.05,     0.1};
-inline constexpr std::array kLifeBounds{1.0,   5.0,    15.0,   60.0,    300.0,  900.0,
+inline constexpr std::array kRelayBounds{0.000005, 0.00001, 0.000025, 0.00005, 0.0001,
+                                         0.00025,  0.0005,  0.001,    0.0025,  0.005,
+                                         0.01,     0.025,   0.05,     0.1};
+inline constexpr std::array kLifeBounds{1.0,   5.0,    15.0,   60.0,    300.0,   900.0,
                                         1800., 3600.0, 7200.0, 14400.0, 43200.0, 86400.0};
 // Message sizes: powers of four from 16 B to 16 MiB. Found by bit width, not by search: this one
 // is on the path of every message.
-inline constexpr std::array kMessageBounds{16.0,    64.0,     256.0,     1024.0,    4096.0,    16384.0,
-                                           65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0};
+inline constexpr std::array kMessageBounds{16.0,      64.0,      256.0,     1024.0,
+                                           4096.0,    16384.0,   65536.0,   262144.0,
+                                           1048576.0, 4194304.0, 16777216.0};
 
 class MessageSizes {
  public:
@@ -115,18 +116,18 @@ enum class UpgradeOutcome : std::uint8_t {
 enum class ClosedBy : std::uint8_t { kClient, kBackend, kSluice, kCount };
 enum class PickHow : std::uint8_t { kHome, kOverflow, kFallback, kCount };
 enum class BackendFailure : std::uint8_t {
-  kRefused,      // connect refused or unreachable
-  kTimeout,      // connect timed out
-  kReset,        // reset or EOF before its answer
-  kBadAnswer,    // malformed head, or a 101 that does not hold
-  kStatus,       // 502, 503 or 504 before the 101
-  kLost,         // EOF without CLOSE, or reset, while relaying
+  kRefused,    // connect refused or unreachable
+  kTimeout,    // connect timed out
+  kReset,      // reset or EOF before its answer
+  kBadAnswer,  // malformed head, or a 101 that does not hold
+  kStatus,     // 502, 503 or 504 before the 101
+  kLost,       // EOF without CLOSE, or reset, while relaying
   kCount
 };
 enum class TornReason : std::uint8_t {
-  kBackendLost,   // the backend went away inside a frame
-  kClientLost,    // the client went away inside a frame
-  kDeadline,      // a frame did not end before the deadline of a drain
+  kBackendLost,  // the backend went away inside a frame
+  kClientLost,   // the client went away inside a frame
+  kDeadline,     // a frame did not end before the deadline of a drain
   kCount
 };
 
@@ -169,17 +170,17 @@ struct alignas(64) RouteBlock {
   std::array<PerEnum<ClosedBy, Counter>, kCloseSlots> closes;  // [close slot]
   PerEnum<TornReason, Counter> torn;
   Histogram<kLifeBounds> session_seconds;
-  std::array<Counter, 6> http_requests;                        // [status / 100]; 0: no answer
+  std::array<Counter, 6> http_requests;  // [status / 100]; 0: no answer
   Histogram<kLatencyBounds> http_request_seconds;
-  std::array<Counter, kSides> backpressure_pauses;             // [the side not read]
+  std::array<Counter, kSides> backpressure_pauses;  // [the side not read]
 };
 
 struct alignas(64) BackendBlock {
-  Gauge sessions_open;                                // WebSocket sessions in the relay state
-  Counter retries;                                    // went on to another after this one failed
+  Gauge sessions_open;  // sessions in the relay state; exported from Exporter::SessionsOpen instead
+  Counter retries;      // went on to another after this one failed
   PerEnum<BackendFailure, Counter> failures;
   Histogram<kLatencyBounds> connect_seconds;
-  PerEnum<PickHow, Counter> picks;                    // the pool's, counted at the backend taken
+  PerEnum<PickHow, Counter> picks;  // the pool's, counted at the backend taken
 };
 
 enum class TlsResult : std::uint8_t { kOk, kFailed, kTimeout, kCount };
@@ -188,8 +189,8 @@ enum class TlsResult : std::uint8_t { kOk, kFailed, kTimeout, kCount };
 struct alignas(64) ListenerBlock {
   Counter accepts;
   Gauge connections_open;
-  std::array<Counter, 2> tls_full;      // [0] TLS 1.2, [1] TLS 1.3: finished handshakes
-  std::array<Counter, 2> tls_resumed;   // the same, resumed
+  std::array<Counter, 2> tls_full;         // [0] TLS 1.2, [1] TLS 1.3: finished handshakes
+  std::array<Counter, 2> tls_resumed;      // the same, resumed
   PerEnum<TlsResult, Counter> tls_failed;  // kFailed and kTimeout
   Histogram<kLatencyBounds> tls_handshake_seconds;
 };
@@ -206,7 +207,8 @@ enum class Refused : std::uint8_t { kConnections, kConnectionsPerIp, kDraining, 
 class ReasonCounters {
  public:
   static constexpr std::size_t kMax = 48;
-  // REQUIRES: before any worker runs. `words` have static storage, at most kMax - 1 of them.
+  // REQUIRES: before any worker runs. `words` have static storage, at most kMax - 1 of them; a word
+  // given twice counts once. Without a call there is "other" alone.
   void Register(std::span<const std::string_view> words) noexcept;
   // Counts; an unknown word counts as "other".
   void Add(std::string_view word) noexcept;
@@ -215,9 +217,9 @@ class ReasonCounters {
   [[nodiscard]] std::uint64_t value(std::size_t i) const noexcept { return counters_[i].value(); }
 
  private:
-  std::array<std::string_view, kMax> words_{};
+  std::array<std::string_view, kMax> words_{"other"};
   std::array<Counter, kMax> counters_{};
-  std::size_t size_ = 0;
+  std::size_t size_ = 1;
 };
 
 // What is counted once per worker.
@@ -230,7 +232,7 @@ struct alignas(64) WorkerBlock {
   Gauge drain_sessions_remaining;
   Gauge out_buffer_bytes;
   Histogram<kRelayBounds> loop_lag_seconds;
-  Histogram<kRelayBounds> relay_seconds;               // recv -> send done, one in 64 reads
+  Histogram<kRelayBounds> relay_seconds;  // recv -> send done, one in 64 reads
   Counter loop_busy_micros;
 };
 

@@ -1,10 +1,11 @@
 // Owns every counter block and writes the Prometheus text. The only folder that includes
 // <prometheus/...>. Blocks are handed out before the workers run (or, later, on a reload, from the
-// control thread); Text() runs on the control thread while workers count on.
+// control thread); Text() runs on the control thread while workers count on. So the tables of
+// blocks have one user and need no lock; what is shared with workers are the blocks' atomics alone.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,16 +28,18 @@ struct BackendStatus {
   std::string backend;
   bool up = true;
   bool draining = false;
-  std::int64_t open = 0;      // legs held by all workers
+  std::int64_t open = 0;  // legs held by all workers
   double weight = 1;
 };
 
 struct ProcessStatus {
-  bool draining = false;               // drain_active{what="process"}
-  double drain_seconds = 0;            // since the drain began; 0 when not draining
-  bool config_ok = true;               // config_last_reload_successful
-  double config_loaded_at = 0;         // Unix time
-  std::uint64_t log_dropped = 0;       // access-log records dropped since start
+  bool draining = false;         // drain_active{what="process"}
+  double drain_seconds = 0;      // since the drain began; 0 when not draining
+  bool config_ok = true;         // config_last_reload_successful
+  double config_loaded_at = 0;   // Unix time
+  std::uint64_t reloads_ok = 0;  // reloads since start, the first load not counted
+  std::uint64_t reloads_failed = 0;
+  std::uint64_t log_dropped = 0;  // access-log records dropped since start
   std::size_t max_connections = 0;
   std::vector<BackendStatus> backends;
   // TLS certificates: expiry as Unix time.
@@ -50,6 +53,7 @@ struct ProcessStatus {
 
 class Exporter {
  public:
+  // `workers` is how many worker numbers there are: 0 .. workers - 1.
   Exporter(std::size_t workers, BuildInfo build);
   ~Exporter();
 
@@ -57,14 +61,14 @@ class Exporter {
   Exporter& operator=(const Exporter&) = delete;
 
   // The block of `worker` for that label set; made at the first call, the same one ever after.
-  // Control thread only.
+  // Its address holds until the Exporter goes. Control thread only. REQUIRES: worker < workers.
   [[nodiscard]] RouteBlock& Route(std::size_t worker, std::string_view route);
   [[nodiscard]] BackendBlock& Backend(std::size_t worker, std::string_view pool,
                                       std::string_view backend);
   [[nodiscard]] ListenerBlock& Listener(std::size_t worker, std::string_view listener, bool tls);
   [[nodiscard]] WorkerBlock& Worker(std::size_t worker);
 
-  // sessions_open{route,backend} is a gauge over pairs; one per worker and pair.
+  // sessions_open{route,pool,backend} is a gauge over pairs; one per worker and pair.
   [[nodiscard]] Gauge& SessionsOpen(std::size_t worker, std::string_view route,
                                     std::string_view pool, std::string_view backend);
 
@@ -73,3 +77,12 @@ class Exporter {
 
   // What Text() is served with.
   static constexpr std::string_view kContentType = "text/plain; version=0.0.4; charset=utf-8";
+
+ private:
+  struct Shards;
+
+  BuildInfo build_;
+  std::unique_ptr<Shards> shards_;
+};
+
+}  // namespace sluice::metrics

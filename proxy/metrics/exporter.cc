@@ -1,0 +1,695 @@
+#include "proxy/metrics/exporter.h"
+
+#include <algorithm>
+#include <cassert>
+#include <initializer_list>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include "proxy/metrics/process_usage.h"
+
+namespace sluice::metrics {
+
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Families = std::vector<MetricFamily>;
+using Labels = std::initializer_list<std::pair<std::string_view, std::string_view>>;
+
+// One block for each worker, null where that worker never asked.
+template <class Block>
+using PerWorker = std::vector<std::unique_ptr<Block>>;
+
+// On a cache line of its own, because the gauges of two workers are made one after the other.
+struct alignas(64) LoneGauge {
+  Gauge gauge;
+};
+
+struct ListenerShards {
+  bool tls = false;
+  PerWorker<ListenerBlock> blocks;
+};
+
+using PoolBackend = std::pair<std::string, std::string>;
+using RoutePoolBackend = std::tuple<std::string, std::string, std::string>;
+
+template <class Block>
+Block& BlockOf(PerWorker<Block>& blocks, std::size_t worker, std::size_t workers) {
+  assert(worker < workers);
+  blocks.resize(workers);
+  if (!blocks[worker]) {
+    blocks[worker] = std::make_unique<Block>();
+  }
+  return *blocks[worker];
+}
+
+// The sum over workers of what `get` finds in a block.
+template <class Block, class Get>
+double Sum(const PerWorker<Block>& blocks, Get get) {
+  double sum = 0;
+  for (const auto& block : blocks) {
+    if (block) {
+      sum += static_cast<double>(get(*block).value());
+    }
+  }
+  return sum;
+}
+
+// Fills one family. Families are written in the order in which they are begun.
+class FamilyFiller {
+ public:
+  FamilyFiller(Families& families, MetricType type, std::string_view name, std::string_view help)
+      : families_(families), index_(families.size()) {
+    MetricFamily& family = families_.emplace_back();
+    family.name = name;
+    family.help = help;
+    family.type = type;
+  }
+
+  void Add(Labels labels, double value) {
+    ClientMetric& metric = NewMetric(labels);
+    if (families_[index_].type == MetricType::Counter) {
+      metric.counter.value = value;
+    } else {
+      metric.gauge.value = value;
+    }
+  }
+
+  // The histograms that `get` finds in the blocks, as one.
+  template <class Bounds, class Block, class Get>
+  void AddHistogram(Labels labels, const Bounds& bounds, const PerWorker<Block>& blocks, Get get) {
+    ClientMetric::Histogram& out = NewMetric(labels).histogram;
+    for (const double bound : bounds) {
+      out.bucket.push_back({0, bound});
+    }
+    for (const auto& block : blocks) {
+      if (block) {
+        AddTo(out, get(*block));
+      }
+    }
+  }
+
+  // One histogram as it is.
+  template <class Bounds, class Source>
+  void AddHistogram(Labels labels, const Bounds& bounds, const Source& source) {
+    ClientMetric::Histogram& out = NewMetric(labels).histogram;
+    for (const double bound : bounds) {
+      out.bucket.push_back({0, bound});
+    }
+    AddTo(out, source);
+  }
+
+ private:
+  // The count is the sum of the buckets read here, so that it always agrees with them although
+  // workers count on meanwhile. The +Inf bucket is written by the serializer.
+  template <class Source>
+  static void AddTo(ClientMetric::Histogram& out, const Source& source) {
+    std::uint64_t cumulative = 0;
+    for (std::size_t i = 0; i < out.bucket.size(); ++i) {
+      cumulative += source.bucket(i);
+      out.bucket[i].cumulative_count += cumulative;
+    }
+    out.sample_count += cumulative + source.bucket(out.bucket.size());
+    out.sample_sum += static_cast<double>(source.sum());
+  }
+
+  ClientMetric& NewMetric(Labels labels) {
+    ClientMetric& metric = families_[index_].metric.emplace_back();
+    for (const auto& [name, value] : labels) {
+      metric.label.push_back({std::string(name), std::string(value)});
+    }
+    return metric;
+  }
+
+  Families& families_;
+  std::size_t index_;
+};
+
+FamilyFiller CounterFamily(Families& out, std::string_view name, std::string_view help) {
+  return {out, MetricType::Counter, name, help};
+}
+
+FamilyFiller GaugeFamily(Families& out, std::string_view name, std::string_view help) {
+  return {out, MetricType::Gauge, name, help};
+}
+
+FamilyFiller HistogramFamily(Families& out, std::string_view name, std::string_view help) {
+  return {out, MetricType::Histogram, name, help};
+}
+
+constexpr std::string_view Bool(bool v) {
+  return v ? "true" : "false";
+}
+
+// Calls f(value) for every value of an enum that ends in kCount.
+template <class E, class F>
+void ForEach(F f) {
+  for (std::size_t i = 0; i < kCountOf<E>; ++i) {
+    f(static_cast<E>(i));
+  }
+}
+
+template <class F>
+void ForEachSide(F f) {
+  f(Side::kClient);
+  f(Side::kBackend);
+}
+
+constexpr std::array<std::string_view, 6> kStatusClasses{"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+constexpr std::array<std::string_view, 2> kTlsVersions{"1.2", "1.3"};
+constexpr std::array<std::string_view, 2> kDrainHow{"clean", "forced"};
+
+// Close codes whose series are there from the start; the others appear when they are first seen.
+// A counter never falls, so a series that was shown once stays.
+constexpr std::array<std::uint16_t, 4> kBaseCloseCodes{1000, 1001, 1012, 0};
+
+bool IsBaseCloseSlot(std::size_t slot) {
+  return std::any_of(kBaseCloseCodes.begin(), kBaseCloseCodes.end(),
+                     [slot](std::uint16_t code) { return CloseSlot(code) == slot; });
+}
+
+using ListenerTable = std::map<std::string, ListenerShards, std::less<>>;
+using RouteTable = std::map<std::string, PerWorker<RouteBlock>, std::less<>>;
+using BackendTable = std::map<PoolBackend, PerWorker<BackendBlock>>;
+using SessionTable = std::map<RoutePoolBackend, PerWorker<LoneGauge>>;
+using WorkerTable = PerWorker<WorkerBlock>;
+
+void AppendConnections(Families& out, const ListenerTable& listeners,
+                       const std::vector<BackendStatus>& backends) {
+  FamilyFiller open = GaugeFamily(
+      out, "sluice_connections_open",
+      "Connections open now: of clients by listener, and legs to backends (listener is empty).");
+  for (const auto& [name, shards] : listeners) {
+    open.Add({{"side", "client"}, {"tls", Bool(shards.tls)}, {"listener", name}},
+             Sum(
+                 shards.blocks, [](const auto& b) -> auto& { return b.connections_open; }));
+  }
+  double legs = 0;
+  for (const BackendStatus& backend : backends) {
+    legs += static_cast<double>(backend.open);
+  }
+  open.Add({{"side", "backend"}, {"tls", "false"}, {"listener", ""}}, legs);
+
+  FamilyFiller accepts =
+      CounterFamily(out, "sluice_accepts_total", "Client connections accepted, by listener.");
+  for (const auto& [name, shards] : listeners) {
+    accepts.Add({{"listener", name}},
+                Sum(
+                    shards.blocks, [](const auto& b) -> auto& { return b.accepts; }));
+  }
+}
+
+void AppendTls(Families& out, const ListenerTable& listeners,
+               const std::vector<ProcessStatus::Certificate>& certificates) {
+  FamilyFiller handshakes = CounterFamily(
+      out, "sluice_tls_handshakes_total",
+      "TLS handshakes with clients by result; version and resumed are known of finished ones.");
+  for (const auto& [name, shards] : listeners) {
+    if (!shards.tls) {
+      continue;
+    }
+    for (std::size_t v = 0; v < kTlsVersions.size(); ++v) {
+      handshakes.Add({{"listener", name},
+                      {"result", "ok"},
+                      {"version", kTlsVersions[v]},
+                      {"resumed", "false"}},
+                     Sum(
+                         shards.blocks, [v](const auto& b) -> auto& { return b.tls_full[v]; }));
+      handshakes.Add(
+          {{"listener", name}, {"result", "ok"}, {"version", kTlsVersions[v]}, {"resumed", "true"}},
+          Sum(
+              shards.blocks, [v](const auto& b) -> auto& { return b.tls_resumed[v]; }));
+    }
+    for (const TlsResult result : {TlsResult::kFailed, TlsResult::kTimeout}) {
+      handshakes.Add(
+          {{"listener", name}, {"result", Name(result)}, {"version", "none"}, {"resumed", "false"}},
+          Sum(
+              shards.blocks, [result](const auto& b) -> auto& { return b.tls_failed[result]; }));
+    }
+  }
+
+  FamilyFiller seconds = HistogramFamily(out, "sluice_tls_handshake_seconds",
+                                         "Time from accept to a finished TLS handshake.");
+  for (const auto& [name, shards] : listeners) {
+    if (shards.tls) {
+      seconds.AddHistogram(
+          {{"listener", name}}, kLatencyBounds, shards.blocks,
+          [](const auto& b) -> auto& { return b.tls_handshake_seconds; });
+    }
+  }
+
+  FamilyFiller expiry = GaugeFamily(out, "sluice_tls_certificate_expiry_timestamp_seconds",
+                                    "When a certificate expires, Unix time.");
+  for (const ProcessStatus::Certificate& certificate : certificates) {
+    expiry.Add({{"listener", certificate.listener}, {"name", certificate.name}},
+               certificate.not_after);
+  }
+}
+
+void AppendUpgrades(Families& out, const RouteTable& routes) {
+  FamilyFiller upgrades = CounterFamily(out, "sluice_upgrades_total",
+                                        "WebSocket upgrade requests by what became of them.");
+  for (const auto& [route, blocks] : routes) {
+    ForEach<UpgradeOutcome>([&, &route = route, &blocks = blocks](UpgradeOutcome outcome) {
+      upgrades.Add({{"route", route}, {"outcome", Name(outcome)}},
+                   Sum(
+                       blocks, [outcome](const auto& b) -> auto& { return b.upgrades[outcome]; }));
+    });
+  }
+
+  FamilyFiller seconds =
+      HistogramFamily(out, "sluice_upgrade_seconds",
+                      "Time from a complete upgrade request to the 101 sent to the client.");
+  for (const auto& [route, blocks] : routes) {
+    seconds.AddHistogram(
+        {{"route", route}}, kLatencyBounds, blocks,
+        [](const auto& b) -> auto& { return b.upgrade_seconds; });
+  }
+}
+
+void AppendHttp(Families& out, const RouteTable& routes) {
+  FamilyFiller requests =
+      CounterFamily(out, "sluice_http_requests_total",
+                    "Plain HTTP requests by class of the status; none: no answer was sent.");
+  for (const auto& [route, blocks] : routes) {
+    for (std::size_t i = 0; i < kStatusClasses.size(); ++i) {
+      requests.Add({{"route", route}, {"code", kStatusClasses[i]}},
+                   Sum(
+                       blocks, [i](const auto& b) -> auto& { return b.http_requests[i]; }));
+    }
+  }
+
+  FamilyFiller seconds =
+      HistogramFamily(out, "sluice_http_request_seconds",
+                      "Time from a complete request head to the end of the answer, plain HTTP.");
+  for (const auto& [route, blocks] : routes) {
+    seconds.AddHistogram(
+        {{"route", route}}, kLatencyBounds, blocks,
+        [](const auto& b) -> auto& { return b.http_request_seconds; });
+  }
+}
+
+void AppendSessions(Families& out, const RouteTable& routes, const SessionTable& sessions) {
+  FamilyFiller open = GaugeFamily(out, "sluice_sessions_open",
+                                  "WebSocket sessions relayed now, by route and backend.");
+  for (const auto& [key, gauges] : sessions) {
+    const auto& [route, pool, backend] = key;
+    open.Add({{"route", route}, {"pool", pool}, {"backend", backend}},
+             Sum(
+                 gauges, [](const auto& g) -> auto& { return g.gauge; }));
+  }
+
+  FamilyFiller messages =
+      CounterFamily(out, "sluice_messages_total",
+                    "WebSocket messages and control frames relayed, by the side they came from.");
+  for (const auto& [route, blocks] : routes) {
+    ForEachSide([&, &route = route, &blocks = blocks](Side from) {
+      ForEach<MessageKind>([&](MessageKind kind) {
+        messages.Add({{"route", route}, {"from", Name(from)}, {"opcode", Name(kind)}},
+                     Sum(
+                         blocks, [ from, kind ](const auto& b) -> auto& {
+                           return b.messages[Index(from)][kind];
+                         }));
+      });
+    });
+  }
+
+  FamilyFiller bytes = CounterFamily(
+      out, "sluice_bytes_total",
+      "Bytes of WebSocket frames relayed, headers included, by the side they came from.");
+  for (const auto& [route, blocks] : routes) {
+    ForEachSide([&, &route = route, &blocks = blocks](Side from) {
+      bytes.Add({{"route", route}, {"from", Name(from)}},
+                Sum(
+                    blocks, [from](const auto& b) -> auto& { return b.bytes[Index(from)]; }));
+    });
+  }
+
+  FamilyFiller sizes = HistogramFamily(out, "sluice_message_bytes",
+                                       "Payload of a data message, by the side it came from.");
+  for (const auto& [route, blocks] : routes) {
+    ForEachSide([&, &route = route, &blocks = blocks](Side from) {
+      sizes.AddHistogram(
+          {{"route", route}, {"from", Name(from)}}, kMessageBounds,
+          blocks, [from](const auto& b) -> auto& { return b.message_bytes[Index(from)]; });
+    });
+  }
+
+  FamilyFiller closes =
+      CounterFamily(out, "sluice_closes_total",
+                    "Sessions ended, by close code and who closed first; none: without any CLOSE.");
+  for (const auto& [route, blocks] : routes) {
+    for (std::size_t slot = 0; slot < kCloseSlots; ++slot) {
+      ForEach<ClosedBy>([&, &route = route, &blocks = blocks](ClosedBy by) {
+        const double n = Sum(
+            blocks, [ slot, by ](const auto& b) -> auto& { return b.closes[slot][by]; });
+        if (n > 0 || IsBaseCloseSlot(slot)) {
+          closes.Add({{"route", route}, {"code", CloseSlotName(slot)}, {"by", Name(by)}}, n);
+        }
+      });
+    }
+  }
+
+  FamilyFiller torn = CounterFamily(
+      out, "sluice_torn_total",
+      "Sessions whose client was cut inside a frame, so that no CLOSE could be sent.");
+  for (const auto& [route, blocks] : routes) {
+    ForEach<TornReason>([&, &route = route, &blocks = blocks](TornReason reason) {
+      torn.Add({{"route", route}, {"reason", Name(reason)}},
+               Sum(
+                   blocks, [reason](const auto& b) -> auto& { return b.torn[reason]; }));
+    });
+  }
+
+  FamilyFiller seconds = HistogramFamily(out, "sluice_session_seconds",
+                                         "How long sessions lived, from the 101 to their end.");
+  for (const auto& [route, blocks] : routes) {
+    seconds.AddHistogram(
+        {{"route", route}}, kLifeBounds, blocks,
+        [](const auto& b) -> auto& { return b.session_seconds; });
+  }
+
+  FamilyFiller pauses =
+      CounterFamily(out, "sluice_backpressure_pauses_total",
+                    "Times a side was not read any more because the other one did not keep up.");
+  for (const auto& [route, blocks] : routes) {
+    ForEachSide([&, &route = route, &blocks = blocks](Side side) {
+      pauses.Add({{"route", route}, {"side", Name(side)}},
+                 Sum(
+                     blocks, [side](const auto& b) -> auto& {
+                       return b.backpressure_pauses[Index(side)];
+                     }));
+    });
+  }
+}
+
+// The largest of open / (share * total) over the backends that take sessions, where a share is a
+// weight over the sum of weights: 1 is a perfect balance, and what an idle pool has.
+double LoadSkew(const std::vector<BackendStatus>& backends, std::string_view pool) {
+  double weights = 0;
+  double total = 0;
+  double highest = 0;  // of open / weight
+  for (const BackendStatus& backend : backends) {
+    if (backend.pool != pool || !backend.up || backend.draining || backend.weight <= 0) {
+      continue;
+    }
+    const auto open = static_cast<double>(std::max<std::int64_t>(backend.open, 0));
+    weights += backend.weight;
+    total += open;
+    highest = std::max(highest, open / backend.weight);
+  }
+  return total > 0 ? highest * weights / total : 1;
+}
+
+void AppendBackendStatus(Families& out, const std::vector<BackendStatus>& backends) {
+  struct Row {
+    std::string_view name;
+    std::string_view help;
+    double (*value)(const BackendStatus&);
+  };
+  static constexpr Row kRows[] = {
+      {"sluice_backend_up", "1 when the backend may get sessions, 0 when it is held unhealthy.",
+       [](const BackendStatus& b) { return b.up ? 1.0 : 0.0; }},
+      {"sluice_backend_draining", "1 while the backend is drained.",
+       [](const BackendStatus& b) { return b.draining ? 1.0 : 0.0; }},
+      {"sluice_backend_weight", "Weight of the backend in its pool.",
+       [](const BackendStatus& b) { return b.weight; }},
+      {"sluice_backend_connections_open", "Legs to the backend open now, of all workers.",
+       [](const BackendStatus& b) { return static_cast<double>(b.open); }},
+  };
+  for (const Row& row : kRows) {
+    FamilyFiller family = GaugeFamily(out, row.name, row.help);
+    for (const BackendStatus& backend : backends) {
+      family.Add({{"pool", backend.pool}, {"backend", backend.backend}}, row.value(backend));
+    }
+  }
+
+  FamilyFiller skew = GaugeFamily(
+      out, "sluice_load_skew_ratio",
+      "Largest ratio of a backend's open legs to its share by weight, over the backends of the "
+      "pool that take sessions; 1 is balanced or idle.");
+  std::vector<std::string_view> pools;
+  for (const BackendStatus& backend : backends) {
+    if (std::find(pools.begin(), pools.end(), backend.pool) == pools.end()) {
+      pools.push_back(backend.pool);
+      skew.Add({{"pool", backend.pool}}, LoadSkew(backends, backend.pool));
+    }
+  }
+}
+
+void AppendBackends(Families& out, const BackendTable& backends) {
+  FamilyFiller seconds = HistogramFamily(out, "sluice_backend_connect_seconds",
+                                         "Time to connect to a backend, where it succeeded.");
+  for (const auto& [key, blocks] : backends) {
+    seconds.AddHistogram(
+        {{"pool", key.first}, {"backend", key.second}}, kLatencyBounds, blocks,
+        [](const auto& b) -> auto& { return b.connect_seconds; });
+  }
+
+  FamilyFiller failures =
+      CounterFamily(out, "sluice_backend_failures_total", "Failures of a backend by reason.");
+  for (const auto& [key, blocks] : backends) {
+    ForEach<BackendFailure>([&, &key = key, &blocks = blocks](BackendFailure reason) {
+      failures.Add({{"pool", key.first}, {"backend", key.second}, {"reason", Name(reason)}},
+                   Sum(
+                       blocks, [reason](const auto& b) -> auto& { return b.failures[reason]; }));
+    });
+  }
+
+  FamilyFiller retries = CounterFamily(out, "sluice_backend_retries_total",
+                                       "Requests that went on to another backend after this one.");
+  for (const auto& [key, blocks] : backends) {
+    retries.Add({{"pool", key.first}, {"backend", key.second}},
+                Sum(
+                    blocks, [](const auto& b) -> auto& { return b.retries; }));
+  }
+
+  FamilyFiller picks = CounterFamily(
+      out, "sluice_picks_total",
+      "Backends chosen: home is the first choice, overflow passed a backend above its bounded "
+      "load, fallback passed one that is unhealthy, draining or was tried already.");
+  std::map<std::string, PerEnum<PickHow, double>> by_pool;
+  for (const auto& [key, blocks] : backends) {
+    auto& sums = by_pool[key.first];
+    ForEach<PickHow>([&, &blocks = blocks](PickHow how) {
+      sums[how] += Sum(
+          blocks, [how](const auto& b) -> auto& { return b.picks[how]; });
+    });
+  }
+  for (const auto& [pool, sums] : by_pool) {
+    ForEach<PickHow>([&, &pool = pool, &sums = sums](PickHow how) {
+      picks.Add({{"pool", pool}, {"how", Name(how)}}, sums[how]);
+    });
+  }
+}
+
+// The sum over workers for each word that one of them registered.
+template <class Get>
+std::map<std::string_view, double> SumReasons(const WorkerTable& workers, Get get) {
+  std::map<std::string_view, double> sums;
+  for (const auto& worker : workers) {
+    if (worker) {
+      const ReasonCounters& reasons = get(*worker);
+      for (std::size_t i = 0; i < reasons.size(); ++i) {
+        sums[reasons.word(i)] += static_cast<double>(reasons.value(i));
+      }
+    }
+  }
+  return sums;
+}
+
+void AppendRefusals(Families& out, const WorkerTable& workers) {
+  FamilyFiller paused = CounterFamily(
+      out, "sluice_accept_paused_total",
+      "Times a listener stopped accepting for a while because the system refused, by errno.");
+  ForEach<AcceptPause>([&](AcceptPause reason) {
+    paused.Add({{"reason", Name(reason)}},
+               Sum(
+                   workers, [reason](const auto& w) -> auto& { return w.accept_paused[reason]; }));
+  });
+
+  FamilyFiller limited = CounterFamily(out, "sluice_rate_limited_total",
+                                       "Connections and requests refused by a limit, by which.");
+  ForEach<Refused>([&](Refused reason) {
+    limited.Add({{"reason", Name(reason)}},
+                Sum(
+                    workers, [reason](const auto& w) -> auto& { return w.rate_limited[reason]; }));
+  });
+
+  FamilyFiller parse = CounterFamily(out, "sluice_http_parse_errors_total",
+                                     "Requests refused as malformed, by reason.");
+  for (const auto& [word, n] : SumReasons(
+           workers, [](const auto& w) -> auto& { return w.http_parse_errors; })) {
+    parse.Add({{"reason", word}}, n);
+  }
+
+  FamilyFiller protocol =
+      CounterFamily(out, "sluice_protocol_errors_total",
+                    "Sessions closed because a side broke RFC 6455 or a limit on messages.");
+  ForEachSide([&](Side side) {
+    for (const auto& [word, n] : SumReasons(
+             workers, [side](const auto& w) -> auto& { return w.protocol_errors[Index(side)]; })) {
+      protocol.Add({{"side", Name(side)}, {"reason", word}}, n);
+    }
+  });
+}
+
+void AppendDrain(Families& out, const WorkerTable& workers, const ProcessStatus& status) {
+  GaugeFamily(out, "sluice_drain_active", "1 while a drain of that kind is under way.")
+      .Add({{"what", "process"}}, status.draining ? 1 : 0);
+  GaugeFamily(out, "sluice_drain_sessions_remaining", "Sessions a drain has still to close.")
+      .Add({}, Sum(
+                   workers, [](const auto& w) -> auto& { return w.drain_sessions_remaining; }));
+  FamilyFiller closed = CounterFamily(
+      out, "sluice_drain_closed_total",
+      "Sessions ended by a drain: clean with both CLOSE handshakes, forced at the deadline.");
+  for (std::size_t i = 0; i < kDrainHow.size(); ++i) {
+    closed.Add({{"how", kDrainHow[i]}},
+               Sum(
+                   workers, [i](const auto& w) -> auto& { return w.drain_closed[i]; }));
+  }
+  GaugeFamily(out, "sluice_drain_seconds", "Time since the drain began; 0 when there is none.")
+      .Add({}, status.drain_seconds);
+}
+
+void AppendConfig(Families& out, const ProcessStatus& status) {
+  FamilyFiller reloads =
+      CounterFamily(out, "sluice_reloads_total", "Reloads of the configuration by result.");
+  reloads.Add({{"result", "success"}}, static_cast<double>(status.reloads_ok));
+  reloads.Add({{"result", "failure"}}, static_cast<double>(status.reloads_failed));
+  GaugeFamily(out, "sluice_config_last_reload_successful",
+              "1 when the last load of the configuration succeeded.")
+      .Add({}, status.config_ok ? 1 : 0);
+  GaugeFamily(out, "sluice_config_last_reload_success_timestamp_seconds",
+              "When the configuration in use was loaded, Unix time.")
+      .Add({}, status.config_loaded_at);
+}
+
+void AppendLoops(Families& out, const WorkerTable& workers) {
+  GaugeFamily(out, "sluice_out_buffer_bytes",
+              "Bytes that wait in memory for a peer to take them, all sessions.")
+      .Add({}, Sum(
+                   workers, [](const auto& w) -> auto& { return w.out_buffer_bytes; }));
+
+  HistogramFamily(out, "sluice_relay_seconds",
+                  "Time from a read to the end of the write of the same bytes, sampled.")
+      .AddHistogram(
+          {}, kRelayBounds, workers, [](const auto& w) -> auto& { return w.relay_seconds; });
+
+  FamilyFiller lag = HistogramFamily(out, "sluice_loop_lag_seconds",
+                                     "How late a worker's loop runs a timer that is due.");
+  FamilyFiller busy = CounterFamily(out, "sluice_loop_busy_seconds_total",
+                                    "Time a worker's loop spent running, not waiting for events.");
+  for (std::size_t i = 0; i < workers.size(); ++i) {
+    if (workers[i]) {
+      const std::string worker = std::to_string(i);
+      const WorkerBlock& block = *workers[i];
+      lag.AddHistogram({{"worker", worker}}, kRelayBounds, block.loop_lag_seconds);
+      busy.Add({{"worker", worker}}, static_cast<double>(block.loop_busy_micros.value()) / 1e6);
+    }
+  }
+}
+
+void AppendProcess(Families& out, const ProcessStatus& status, std::size_t workers,
+                   const BuildInfo& build) {
+  const ProcessUsage usage = ReadProcessUsage();
+  const auto open_fds = static_cast<double>(usage.open_fds);
+  const auto gauge = [&out](std::string_view name, std::string_view help, double value) {
+    GaugeFamily(out, name, help).Add({}, value);
+  };
+  gauge("sluice_max_connections", "Client connections held at most.",
+        static_cast<double>(status.max_connections));
+  gauge("sluice_workers", "Worker threads.", static_cast<double>(workers));
+  gauge("sluice_open_fds", "File descriptors open now.", open_fds);
+  gauge("sluice_max_fds", "File descriptors allowed, soft limit.", usage.max_fds);
+  CounterFamily(out, "sluice_log_dropped_total",
+                "Access-log records dropped because the queue was full.")
+      .Add({}, static_cast<double>(status.log_dropped));
+  GaugeFamily(out, "sluice_build_info", "Always 1; the labels say what is running.")
+      .Add({{"version", build.version},
+            {"revision", build.revision},
+            {"openssl", build.openssl},
+            {"libevent", build.libevent}},
+           1);
+  CounterFamily(out, "process_cpu_seconds_total", "User and system CPU time spent.")
+      .Add({}, usage.cpu_seconds);
+  gauge("process_open_fds", "File descriptors open now.", open_fds);
+  gauge("process_max_fds", "File descriptors allowed, soft limit.", usage.max_fds);
+  gauge("process_resident_memory_bytes", "Resident memory.", usage.resident_bytes);
+  gauge("process_virtual_memory_bytes", "Virtual memory.", usage.virtual_bytes);
+  gauge("process_start_time_seconds", "When the process started, Unix time.", usage.start_time);
+  gauge("process_threads", "Threads of the process.", static_cast<double>(usage.threads));
+}
+
+}  // namespace
+
+struct Exporter::Shards {
+  ListenerTable listeners;
+  RouteTable routes;
+  BackendTable backends;
+  SessionTable sessions;
+  WorkerTable workers;
+};
+
+Exporter::Exporter(std::size_t workers, BuildInfo build)
+    : build_(std::move(build)), shards_(std::make_unique<Shards>()) {
+  // Every worker's block is there from the start: its series begin at 0.
+  for (std::size_t i = 0; i < workers; ++i) {
+    shards_->workers.push_back(std::make_unique<WorkerBlock>());
+  }
+}
+
+Exporter::~Exporter() = default;
+
+RouteBlock& Exporter::Route(std::size_t worker, std::string_view route) {
+  return BlockOf(shards_->routes[std::string(route)], worker, shards_->workers.size());
+}
+
+BackendBlock& Exporter::Backend(std::size_t worker, std::string_view pool,
+                                std::string_view backend) {
+  return BlockOf(shards_->backends[{std::string(pool), std::string(backend)}], worker,
+                 shards_->workers.size());
+}
+
+ListenerBlock& Exporter::Listener(std::size_t worker, std::string_view listener, bool tls) {
+  ListenerShards& shards = shards_->listeners[std::string(listener)];
+  shards.tls = tls;
+  return BlockOf(shards.blocks, worker, shards_->workers.size());
+}
+
+WorkerBlock& Exporter::Worker(std::size_t worker) {
+  assert(worker < shards_->workers.size());
+  return *shards_->workers[worker];
+}
+
+Gauge& Exporter::SessionsOpen(std::size_t worker, std::string_view route, std::string_view pool,
+                              std::string_view backend) {
+  RoutePoolBackend key{std::string(route), std::string(pool), std::string(backend)};
+  return BlockOf(shards_->sessions[std::move(key)], worker, shards_->workers.size()).gauge;
+}
+
+std::string Exporter::Text(const ProcessStatus& status) const {
+  const Shards& shards = *shards_;
+  Families families;
+  AppendConnections(families, shards.listeners, status.backends);
+  AppendTls(families, shards.listeners, status.certificates);
+  AppendUpgrades(families, shards.routes);
+  AppendHttp(families, shards.routes);
+  AppendSessions(families, shards.routes, shards.sessions);
+  AppendBackendStatus(families, status.backends);
+  AppendBackends(families, shards.backends);
+  AppendRefusals(families, shards.workers);
+  AppendDrain(families, shards.workers, status);
+  AppendConfig(families, status);
+  AppendLoops(families, shards.workers);
+  AppendProcess(families, status, shards.workers.size(), build_);
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace sluice::metrics
