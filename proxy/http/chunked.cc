@@ -51,28 +51,23 @@ ParseStatus ChunkedDecoder::TakeByte(char c) noexcept {
         left_ = left_ * 16 + HexDigit(c);
         return ParseStatus::kNeedMore;
       }
-      // RFC 9112 7.1.1 lets a recipient take "bad whitespace" before the semicolon; it must not
-      // be generated, and parsers disagree on it.
+      // RFC 9112 7.1.1 lets a recipient take blanks before the semicolon ("bad whitespace"), but
+      // nobody may send them, and parsers disagree on them.
       if (digits_ == 0 || (c != '\r' && c != ';')) {
         return Refuse(digits_ > 0 && c == '\n' ? "chunk_line_end" : "bad_chunk_size");
       }
       digits_ = 0;
       line_bytes_ = 0;
-      state_ = c == '\r' ? State::kSizeLf : State::kExtension;
+      state_ = c == '\r' ? State::kSizeLf : State::kExtensionStart;
       return ParseStatus::kNeedMore;
 
-    case State::kExtension:
-      if (c == '\r') {
-        state_ = State::kSizeLf;
-        return ParseStatus::kNeedMore;
-      }
-      if (!IsA(kValueChar, c)) {
-        return Refuse("chunk_line_end");
-      }
-      if (++line_bytes_ > kMaxExtensionBytes) {
-        return Refuse("chunk_extension_too_long");
-      }
-      return ParseStatus::kNeedMore;
+    case State::kExtensionStart:
+    case State::kExtensionName:
+    case State::kExtensionValueStart:
+    case State::kExtensionToken:
+    case State::kExtensionQuoted:
+    case State::kExtensionEnd:
+      return TakeExtensionByte(c);
 
     case State::kSizeLf:
       if (c != '\n') {
@@ -81,9 +76,6 @@ ParseStatus ChunkedDecoder::TakeByte(char c) noexcept {
       line_bytes_ = 0;
       state_ = left_ == 0 ? State::kTrailerStart : State::kData;
       return ParseStatus::kNeedMore;
-
-    case State::kData:  // Next() takes content in runs
-      return Refuse("chunk_data_end");
 
     case State::kDataCr:
       if (c != '\r') {
@@ -99,48 +91,103 @@ ParseStatus ChunkedDecoder::TakeByte(char c) noexcept {
       state_ = State::kSize;
       return ParseStatus::kNeedMore;
 
+    case State::kData:  // not reached: Next() takes content in runs
     case State::kTrailerStart:
-      if (c == '\r') {
-        state_ = State::kEndLf;
+    case State::kTrailerName:
+    case State::kTrailerValue:
+    case State::kTrailerLf:
+    case State::kEndLf:
+      break;
+  }
+  return TakeTrailerByte(c);
+}
+
+// RFC 9112 section 7.1.1: ";" name [ "=" ( token / quoted-string ) ], as often as wanted. A
+// backslash in a quoted string is refused: parsers disagree on where such a string ends.
+ParseStatus ChunkedDecoder::TakeExtensionByte(char c) noexcept {
+  if (++line_bytes_ > kMaxExtensionBytes) {
+    return Refuse("chunk_extension_too_long");
+  }
+  const bool token = IsA(kTokenChar, c);
+  switch (state_) {
+    case State::kExtensionStart:
+      state_ = State::kExtensionName;
+      return token ? ParseStatus::kNeedMore : Refuse("bad_chunk_extension");
+
+    case State::kExtensionName:
+      if (c == '=') {
+        state_ = State::kExtensionValueStart;
         return ParseStatus::kNeedMore;
       }
-      if (!IsA(kTokenChar, c)) {  // an empty name or a folded line
-        return Refuse("bad_trailer");
-      }
-      state_ = State::kTrailerName;
-      break;
-
-    case State::kTrailerName:
-      if (c == ':') {
-        state_ = State::kTrailerValue;
-      } else if (!IsA(kTokenChar, c)) {
-        return Refuse("bad_trailer");
+      if (token) {
+        return ParseStatus::kNeedMore;
       }
       break;
 
-    case State::kTrailerValue:
-      if (c == '\r') {
-        state_ = State::kTrailerLf;
-      } else if (!IsA(kValueChar, c)) {
-        return Refuse("bad_trailer");
+    case State::kExtensionValueStart:
+      state_ = c == '"' ? State::kExtensionQuoted : State::kExtensionToken;
+      return token || c == '"' ? ParseStatus::kNeedMore : Refuse("bad_chunk_extension");
+
+    case State::kExtensionToken:
+      if (token) {
+        return ParseStatus::kNeedMore;
       }
       break;
 
-    case State::kTrailerLf:
-      if (c != '\n') {
-        return Refuse("bad_trailer");
+    case State::kExtensionQuoted:
+      if (c == '"') {
+        state_ = State::kExtensionEnd;
+        return ParseStatus::kNeedMore;
       }
-      state_ = State::kTrailerStart;
-      break;
+      return IsA(kValueChar, c) && c != '\\' ? ParseStatus::kNeedMore
+                                             : Refuse("bad_chunk_extension");
 
-    case State::kEndLf:
-      return c == '\n' ? ParseStatus::kDone : Refuse("bad_trailer");
+    default:  // kExtensionEnd
+      break;
   }
-  // One byte of a trailer line.
+  if (c == ';') {
+    state_ = State::kExtensionStart;
+    return ParseStatus::kNeedMore;
+  }
+  if (c == '\r') {
+    state_ = State::kSizeLf;
+    return ParseStatus::kNeedMore;
+  }
+  return Refuse(c == '\n' ? "chunk_line_end" : "bad_chunk_extension");
+}
+
+// RFC 9112 section 7.1.2: field lines, then the empty line. What they say is dropped: merging
+// trailer fields into a head is how framing fields get smuggled (RFC 9110 section 6.5.1).
+ParseStatus ChunkedDecoder::TakeTrailerByte(char c) noexcept {
   if (++line_bytes_ > kMaxTrailerBytes) {
     return Refuse("trailer_too_large");
   }
-  return ParseStatus::kNeedMore;
+  bool ok = false;
+  switch (state_) {
+    case State::kTrailerStart:
+      ok = c == '\r' || IsA(kTokenChar, c);  // neither an empty name nor a folded line
+      state_ = c == '\r' ? State::kEndLf : State::kTrailerName;
+      break;
+
+    case State::kTrailerName:
+      ok = c == ':' || IsA(kTokenChar, c);
+      state_ = c == ':' ? State::kTrailerValue : State::kTrailerName;
+      break;
+
+    case State::kTrailerValue:
+      ok = c == '\r' || IsA(kValueChar, c);
+      state_ = c == '\r' ? State::kTrailerLf : State::kTrailerValue;
+      break;
+
+    case State::kTrailerLf:
+      ok = c == '\n';
+      state_ = State::kTrailerStart;
+      break;
+
+    default:  // kEndLf
+      return c == '\n' ? ParseStatus::kDone : Refuse("bad_trailer");
+  }
+  return ok ? ParseStatus::kNeedMore : Refuse("bad_trailer");
 }
 
 ParseStatus ChunkedDecoder::Refuse(std::string_view fault) noexcept {

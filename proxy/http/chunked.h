@@ -1,7 +1,7 @@
 // Takes the chunked transfer coding off a message's content (RFC 9112 section 7.1).
 //
-// Strict: sizes are 1 to 15 hex digits, lines end with CRLF, a chunk extension is read over up to
-// 256 bytes and dropped, trailer fields are read over up to 8 KiB and dropped. Pure.
+// Strict: sizes are 1 to 15 hex digits, lines end with CRLF, the extensions of a chunk are read
+// over up to 256 bytes and dropped, trailer fields are read over up to 8 KiB and dropped. Pure.
 #pragma once
 
 #include <cstddef>
@@ -30,11 +30,16 @@ class ChunkedDecoder {
   [[nodiscard]] std::string_view fault() const noexcept { return fault_; }
 
  private:
-  // kSize -> [kExtension] -> kSizeLf -> kData -> kDataCr -> kDataLf -> kSize ...; after a size of
-  // zero kSizeLf leads to kTrailerStart, which ends in kEndLf or goes round one trailer line.
+  // kSize -> [extensions] -> kSizeLf -> kData -> kDataCr -> kDataLf -> kSize ...; after a size of
+  // zero kSizeLf leads to kTrailerStart, which goes round once a trailer line and ends in kEndLf.
   enum class State : std::uint8_t {
     kSize,
-    kExtension,
+    kExtensionStart,
+    kExtensionName,
+    kExtensionValueStart,
+    kExtensionToken,
+    kExtensionQuoted,
+    kExtensionEnd,
     kSizeLf,
     kData,
     kDataCr,
@@ -48,6 +53,8 @@ class ChunkedDecoder {
 
   // Takes one byte outside the content. kNeedMore: go on.
   ParseStatus TakeByte(char c) noexcept;
+  ParseStatus TakeExtensionByte(char c) noexcept;
+  ParseStatus TakeTrailerByte(char c) noexcept;
   ParseStatus Refuse(std::string_view fault) noexcept;
 
   std::uint64_t left_ = 0;  // the size read so far, then what is left of the chunk

@@ -118,9 +118,9 @@ constexpr std::array<HeadFault, static_cast<std::size_t>(Fault::kCount)> kFaults
 }};
 
 // ChunkedDecoder's own, see chunked.cc.
-constexpr std::array<std::string_view, 7> kChunkLabels = {
-    "bad_chunk_size", "chunk_size_overflow", "chunk_line_end",    "chunk_extension_too_long",
-    "chunk_data_end", "bad_trailer",         "trailer_too_large",
+constexpr std::array<std::string_view, 8> kChunkLabels = {
+    "bad_chunk_size",           "chunk_size_overflow", "chunk_line_end", "bad_chunk_extension",
+    "chunk_extension_too_long", "chunk_data_end",      "bad_trailer",    "trailer_too_large",
 };
 
 constexpr std::array<std::string_view, kFaults.size() + kChunkLabels.size()> kLabels = [] {
