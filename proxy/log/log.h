@@ -1,0 +1,17 @@
+// The process log: what an operator reads on standard error. Lower case, no full stop, a message
+// and then key=value pairs. error: a request was harmed; warn: we recovered; info: the life of the
+// process; debug: the life of a session.
+#pragma once
+
+#include <spdlog/spdlog.h>
+
+#include <cstdint>
+
+namespace sluice::log {
+
+enum class Level : std::uint8_t { kDebug, kInfo, kWarn, kError };
+
+// Makes spdlog's default logger write to standard error at `level`. Once, before any thread runs.
+void Setup(Level level);
+
+}  // namespace sluice::log

@@ -1,0 +1,154 @@
+#include "proxy/net/address.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+
+#include <array>
+#include <charconv>
+#include <cstring>
+
+namespace sluice::net {
+namespace {
+
+constexpr std::array<std::uint8_t, 12> kMappedPrefix{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
+
+// All 16 bytes of an address as IPv6; IPv4 becomes IPv4-mapped.
+std::array<std::uint8_t, 16> SixteenBytes(const sockaddr* address) noexcept {
+  std::array<std::uint8_t, 16> out{};
+  if (address->sa_family == AF_INET) {
+    std::memcpy(out.data(), kMappedPrefix.data(), kMappedPrefix.size());
+    std::memcpy(out.data() + 12, &reinterpret_cast<const sockaddr_in*>(address)->sin_addr, 4);
+  } else if (address->sa_family == AF_INET6) {
+    std::memcpy(out.data(), &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr, 16);
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Address> Address::FromNumeric(const std::string& host, std::uint16_t port) {
+  Address address;
+  if (::inet_pton(AF_INET, host.c_str(), &address.storage_.v4.sin_addr) == 1) {
+    address.storage_.v4.sin_family = AF_INET;
+  } else if (::inet_pton(AF_INET6, host.c_str(), &address.storage_.v6.sin6_addr) == 1) {
+    address.storage_.v6.sin6_family = AF_INET6;
+  } else {
+    return Err("\"" + host + "\" is not a numeric IPv4 or IPv6 address");
+  }
+  address.set_port(port);
+  return address;
+}
+
+Result<Address> Address::Resolve(const std::string& host, std::uint16_t port) {
+  if (auto numeric = FromNumeric(host, port)) {
+    return numeric;
+  }
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(host.c_str(), nullptr, &hints, &found); error != 0) {
+    return Err("cannot resolve \"" + host + "\": " + ::gai_strerror(error));
+  }
+  Address address;
+  std::memcpy(&address.storage_, found->ai_addr,
+              found->ai_addrlen < kMaxSize ? found->ai_addrlen : kMaxSize);
+  ::freeaddrinfo(found);
+  address.set_port(port);
+  return address;
+}
+
+Address Address::OfPeer(int fd) noexcept {
+  Address address;
+  socklen_t size = kMaxSize;
+  if (::getpeername(fd, address.raw(), &size) != 0) {
+    return {};
+  }
+  return address;
+}
+
+Address Address::OfSocket(int fd) noexcept {
+  Address address;
+  socklen_t size = kMaxSize;
+  if (::getsockname(fd, address.raw(), &size) != 0) {
+    return {};
+  }
+  return address;
+}
+
+socklen_t Address::raw_size() const noexcept {
+  return family() == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+}
+
+std::uint16_t Address::port() const noexcept {
+  return ntohs(family() == AF_INET6 ? storage_.v6.sin6_port : storage_.v4.sin_port);
+}
+
+void Address::set_port(std::uint16_t port) noexcept {
+  if (family() == AF_INET6) {
+    storage_.v6.sin6_port = htons(port);
+  } else {
+    storage_.v4.sin_port = htons(port);
+  }
+}
+
+std::string Address::Ip() const {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (family() == AF_INET) {
+    ::inet_ntop(AF_INET, &storage_.v4.sin_addr, text.data(), text.size());
+  } else if (family() == AF_INET6) {
+    const auto bytes = SixteenBytes(raw());
+    if (std::memcmp(bytes.data(), kMappedPrefix.data(), kMappedPrefix.size()) == 0) {
+      ::inet_ntop(AF_INET, bytes.data() + 12, text.data(), text.size());
+    } else {
+      ::inet_ntop(AF_INET6, &storage_.v6.sin6_addr, text.data(), text.size());
+    }
+  }
+  return text.data();
+}
+
+std::string Address::Text() const {
+  const std::string ip = Ip();
+  const std::string port_text = std::to_string(port());
+  return ip.find(':') == std::string::npos ? ip + ":" + port_text : "[" + ip + "]:" + port_text;
+}
+
+Result<Cidr> Cidr::Parse(const std::string& text) {
+  const std::size_t slash = text.find('/');
+  auto address = Address::FromNumeric(text.substr(0, slash), 0);
+  if (!address) {
+    return tl::unexpected(address.error());
+  }
+  const bool v4 = address->family() == AF_INET;
+  unsigned prefix = v4 ? 32 : 128;
+  if (slash != std::string::npos) {
+    unsigned given = 0;
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + slash + 1, end, given);
+    if (error != std::errc() || stop != end || given > prefix) {
+      return Err("\"" + text + "\" has no valid prefix length");
+    }
+    prefix = given;
+  }
+  Cidr cidr;
+  const auto bytes = SixteenBytes(address->raw());
+  std::memcpy(cidr.bytes_, bytes.data(), bytes.size());
+  cidr.prefix_ = v4 ? prefix + 96 : prefix;
+  return cidr;
+}
+
+bool Cidr::Contains(const Address& address) const noexcept {
+  const auto bytes = SixteenBytes(address.raw());
+  const unsigned whole = prefix_ / 8;
+  if (std::memcmp(bytes.data(), bytes_, whole) != 0) {
+    return false;
+  }
+  const unsigned rest = prefix_ % 8;
+  if (rest == 0) {
+    return true;
+  }
+  const auto mask = static_cast<std::uint8_t>(0xFF00U >> rest);
+  return (bytes[whole] & mask) == (bytes_[whole] & mask);
+}
+
+}  // namespace sluice::net

@@ -1,0 +1,209 @@
+#include "proxy/net/conn.h"
+
+#include <sys/socket.h>
+
+#include <cassert>
+#include <utility>
+
+#include "proxy/net/socket.h"
+
+namespace sluice::net {
+
+void Conn::Open(UniqueFd fd, std::unique_ptr<Transport> transport) {
+  assert(!open());
+  fd_ = std::move(fd);
+  transport_ = std::move(transport);
+  UpdateInterest();
+}
+
+void Conn::OpenConnecting(UniqueFd fd) {
+  assert(!open());
+  fd_ = std::move(fd);
+  connecting_ = true;
+  UpdateInterest();
+}
+
+IoResult Conn::Read(std::span<std::byte> into) noexcept {
+  if (!open() || read_ended_) {
+    return {IoStatus::kError, 0};
+  }
+  const IoResult result = transport_ ? transport_->Read(into) : Receive(fd_.get(), into);
+  if (result.status == IoStatus::kEof || result.status == IoStatus::kError) {
+    read_ended_ = true;
+    UpdateInterest();
+  } else if (transport_) {
+    // Reading may have made OpenSSL write (an alert, a KeyUpdate).
+    NotePending();
+    UpdateInterest();
+    if (transport_->HasBuffered() && event_.added() && (interest_ & EV_READ) != 0) {
+      event_.Activate(EV_READ);
+    }
+  }
+  return result;
+}
+
+IoResult Conn::WriteSome(Bytes bytes) noexcept {
+  return transport_ ? transport_->Write(bytes) : Send(fd_.get(), bytes);
+}
+
+bool Conn::Write(Bytes bytes) noexcept {
+  assert(!fin_wanted_);
+  if (!open() || write_failed_ || fin_wanted_) {
+    return false;
+  }
+  if (out_.empty() && !connecting_) {
+    const IoResult result = WriteSome(bytes);
+    if (result.status == IoStatus::kError) {
+      FailWrite();
+      return false;
+    }
+    if (result.bytes == bytes.size() && (!transport_ || transport_->pending() == 0)) {
+      return true;
+    }
+    bytes = bytes.subspan(result.bytes);
+  }
+  out_.Append(bytes);
+  NotePending();
+  UpdateInterest();
+  return true;
+}
+
+void Conn::FinishWrite() noexcept {
+  if (fin_wanted_ || !open()) {
+    return;
+  }
+  fin_wanted_ = true;
+  if (pending() == 0 && !connecting_) {
+    Flush();
+    UpdateInterest();
+  }
+}
+
+void Conn::Flush() noexcept {
+  if (write_failed_ || connecting_) {
+    return;
+  }
+  for (;;) {
+    if (transport_ && transport_->pending() > 0) {
+      const IoStatus status = transport_->Flush();
+      if (status == IoStatus::kError) {
+        FailWrite();
+        return;
+      }
+      if (status == IoStatus::kWouldBlock) {
+        return;
+      }
+    }
+    if (out_.empty()) {
+      break;
+    }
+    const IoResult result = WriteSome(out_.front());
+    if (result.status == IoStatus::kError) {
+      FailWrite();
+      return;
+    }
+    out_.Consume(result.bytes);
+    if (result.status == IoStatus::kWouldBlock || result.bytes == 0) {
+      return;
+    }
+  }
+  if (fin_wanted_ && !fin_sent_) {
+    fin_sent_ = true;
+    if (transport_) {
+      transport_->Shutdown();
+      // A close_notify that does not fit is not worth waiting for: FIN says the same.
+      static_cast<void>(transport_->Flush());
+    }
+    ::shutdown(fd_.get(), SHUT_WR);
+  }
+}
+
+void Conn::FailWrite() noexcept {
+  write_failed_ = true;
+  out_.Clear();
+  NotePending();
+  UpdateInterest();
+}
+
+void Conn::PauseRead(Pause reason) noexcept {
+  paused_ = static_cast<std::uint8_t>(paused_ | static_cast<std::uint8_t>(reason));
+  UpdateInterest();
+}
+
+void Conn::ResumeRead(Pause reason) noexcept {
+  const std::uint8_t before = paused_;
+  paused_ = static_cast<std::uint8_t>(paused_ & ~static_cast<std::uint8_t>(reason));
+  if (before == paused_) {
+    return;
+  }
+  UpdateInterest();
+  // Plaintext that OpenSSL holds does not make the socket readable.
+  if (paused_ == 0 && open() && !read_ended_ && transport_ && transport_->HasBuffered()) {
+    event_.Activate(EV_READ);
+  }
+}
+
+void Conn::Close() noexcept {
+  if (!open()) {
+    return;
+  }
+  event_.Remove();
+  interest_ = 0;
+  transport_.reset();
+  out_.Clear();
+  NotePending();
+  fd_.Reset();
+  connecting_ = false;
+  read_ended_ = true;
+}
+
+void Conn::NotePending() noexcept {
+  const std::size_t now = pending();
+  loop_.AddBuffered(static_cast<std::int64_t>(now) - static_cast<std::int64_t>(noted_pending_));
+  noted_pending_ = now;
+}
+
+void Conn::UpdateInterest() noexcept {
+  short wanted = 0;
+  if (connecting_) {
+    wanted = EV_WRITE;
+  } else if (open()) {
+    if (paused_ == 0 && !read_ended_) {
+      wanted |= EV_READ;
+    }
+    if (!write_failed_ && pending() > 0) {
+      wanted |= EV_WRITE;
+    }
+  }
+  if (wanted == interest_) {
+    return;
+  }
+  interest_ = wanted;
+  if (wanted == 0) {
+    event_.Remove();
+  } else {
+    event_.Add<&Conn::OnEvent>(loop_.base(), fd_.get(), static_cast<short>(wanted | EV_PERSIST),
+                               this);
+  }
+}
+
+void Conn::OnEvent(short what) noexcept {
+  if (connecting_) {
+    connecting_ = false;
+    const int error = ConnectError(fd_.get());
+    UpdateInterest();
+    sink_.OnConnected(*this, error);
+    return;
+  }
+  if ((what & EV_WRITE) != 0) {
+    Flush();
+    NotePending();
+    UpdateInterest();
+    sink_.OnWritable(*this);
+  }
+  if ((what & EV_READ) != 0 && open() && !read_ended_ && paused_ == 0) {
+    sink_.OnReadable(*this);
+  }
+}
+
+}  // namespace sluice::net

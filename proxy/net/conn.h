@@ -1,0 +1,122 @@
+// One socket with its transport: reads for its owner, writes first and keeps what the kernel
+// refuses, pauses reading for reasons, finishes the write direction after the last byte.
+//
+// Owned by a session (or by whoever speaks over it), used in its loop's thread only.
+//
+// The socket is registered level-triggered: EV_READ while reading is not paused, EV_WRITE only
+// while something waits to be written. A message that the peer takes at once costs one recv and
+// one send and no epoll_ctl. Edge-triggered registration makes the same calls, but through
+// libevent 2.1 it cannot tell a reset that arrives together with data from plain readiness
+// (EPOLLERR comes out as EV_READ|EV_WRITE), so a short read would have to be followed by a second
+// recv each time, or such a session would stay open for ever.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "proxy/base/unique_fd.h"
+#include "proxy/net/event.h"
+#include "proxy/net/io_result.h"
+#include "proxy/net/loop.h"
+#include "proxy/net/out_buffer.h"
+#include "proxy/net/transport.h"
+
+namespace sluice::net {
+
+class Conn;
+
+// What a Conn tells its owner. Any of these may close the conn or retire the owner; memory stays
+// valid until the end of the turn, so the caller only has to look at open() afterwards.
+class ConnSink {
+ public:
+  // There is something to Read(): bytes, the peer's EOF or an error.
+  virtual void OnReadable(Conn& conn) noexcept = 0;
+  // Something that waited was written, or writing failed for good (write_failed()).
+  virtual void OnWritable(Conn& conn) noexcept = 0;
+  // The connection that OpenConnecting began is made (0) or has failed (an errno).
+  virtual void OnConnected(Conn& conn, int error) noexcept = 0;
+
+ protected:
+  ~ConnSink() = default;
+};
+
+// Why a conn is not read. It is read again when the last reason is gone.
+enum class Pause : std::uint8_t {
+  kPeerFull = 1,   // the other side's out buffer is above its high watermark
+  kHandshake = 2,  // what comes now belongs to a state that has not begun
+  kDraining = 4,   // no new message is to be started
+};
+
+class Conn final : public Mortal {
+ public:
+  Conn(Loop& loop, ConnSink& sink) noexcept : loop_(loop), sink_(sink) {}
+  ~Conn() override { Close(); }
+
+  // Takes over a connected socket and begins to read. `transport` may be null: plain.
+  void Open(UniqueFd fd, std::unique_ptr<Transport> transport);
+
+  // Takes over a socket whose connect is under way; OnConnected tells how it ended.
+  void OpenConnecting(UniqueFd fd);
+
+  // One read of at most into.size() bytes. After kEof or kError the conn is not read again.
+  [[nodiscard]] IoResult Read(std::span<std::byte> into) noexcept;
+
+  // Sends what the kernel takes now and keeps the rest; false when writing has failed for good
+  // (then and from then on bytes are dropped). May leave pending() above any watermark: the owner
+  // stops reading the source.
+  bool Write(Bytes bytes) noexcept;
+
+  // After everything pending: close_notify if there is TLS, then FIN. Nothing may be written
+  // afterwards. Idempotent.
+  void FinishWrite() noexcept;
+
+  void PauseRead(Pause reason) noexcept;
+  void ResumeRead(Pause reason) noexcept;
+  [[nodiscard]] bool IsPaused(Pause reason) const noexcept {
+    return (paused_ & static_cast<std::uint8_t>(reason)) != 0;
+  }
+
+  // Closes the socket at once, what is pending is dropped. Idempotent.
+  void Close() noexcept;
+
+  [[nodiscard]] bool open() const noexcept { return fd_.valid(); }
+  [[nodiscard]] bool connecting() const noexcept { return connecting_; }
+  [[nodiscard]] bool read_ended() const noexcept { return read_ended_; }
+  [[nodiscard]] bool write_failed() const noexcept { return write_failed_; }
+  [[nodiscard]] bool write_finished() const noexcept { return fin_sent_; }
+  // FinishWrite was called.
+  [[nodiscard]] bool write_finishing() const noexcept { return fin_wanted_; }
+
+  // Bytes that wait for the kernel.
+  [[nodiscard]] std::size_t pending() const noexcept {
+    return out_.size() + (transport_ ? transport_->pending() : 0);
+  }
+
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  [[nodiscard]] Transport* transport() const noexcept { return transport_.get(); }
+
+ private:
+  void OnEvent(short what) noexcept;
+  void Flush() noexcept;
+  [[nodiscard]] IoResult WriteSome(Bytes bytes) noexcept;
+  void FailWrite() noexcept;
+  void NotePending() noexcept;
+  void UpdateInterest() noexcept;
+
+  Loop& loop_;
+  ConnSink& sink_;
+  UniqueFd fd_;
+  Event event_;  // after fd_: removed before the descriptor closes
+  std::unique_ptr<Transport> transport_;
+  OutBuffer out_;
+  std::size_t noted_pending_ = 0;  // what loop_'s total counts for this conn
+  short interest_ = 0;
+  std::uint8_t paused_ = 0;  // bits of Pause
+  bool connecting_ = false;
+  bool read_ended_ = false;
+  bool write_failed_ = false;
+  bool fin_wanted_ = false;
+  bool fin_sent_ = false;
+};
+
+}  // namespace sluice::net

@@ -1,0 +1,71 @@
+#include "proxy/net/listener.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace sluice::net {
+namespace {
+
+// More would let a reconnect storm keep live sessions waiting for a whole queue of accepts.
+constexpr int kAcceptsPerTurn = 64;
+
+// Long enough not to spin, short enough that freed descriptors are used within 100 ms.
+constexpr Millis kRest{50};
+
+}  // namespace
+
+Listener::Listener(Loop& loop, UniqueFd fd, std::size_t tag, AcceptSink& sink) noexcept
+    : loop_(loop), sink_(sink), fd_(std::move(fd)), tag_(tag) {
+  event_.Add<&Listener::OnEvent>(loop_.base(), fd_.get(), EV_READ | EV_PERSIST, this);
+}
+
+void Listener::Close() noexcept {
+  if (closing_) {
+    return;
+  }
+  closing_ = true;
+  event_.Remove();
+  rest_.Cancel();
+  // Bounded by the queue's length: nothing is added for long once we hold the processor here.
+  constexpr int kQueueMost = 8192;
+  AcceptSome(kQueueMost);
+  fd_.Reset();
+}
+
+void Listener::OnEvent(short) noexcept { AcceptSome(kAcceptsPerTurn); }
+
+void Listener::OnRested(short) noexcept {
+  event_.Add<&Listener::OnEvent>(loop_.base(), fd_.get(), EV_READ | EV_PERSIST, this);
+}
+
+bool Listener::AcceptSome(int most) noexcept {
+  for (int i = 0; i < most; ++i) {
+    Address peer;
+    socklen_t size = Address::kMaxSize;
+    UniqueFd fd(::accept4(fd_.get(), peer.raw(), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!fd.valid()) {
+      switch (errno) {
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+          sink_.OnAcceptPaused(*this, errno);
+          if (!closing_) {
+            event_.Remove();
+            rest_.Arm<&Listener::OnRested>(loop_.base(), kRest, this);
+          }
+          return false;
+        case EAGAIN:
+          return false;
+        default:
+          continue;  // ECONNABORTED and the like concern that one connection only
+      }
+    }
+    sink_.OnAccept(*this, std::move(fd), peer);
+  }
+  return true;
+}
+
+}  // namespace sluice::net

@@ -1,0 +1,74 @@
+#include "proxy/net/loop.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <utility>
+
+namespace sluice::net {
+namespace {
+
+EventBasePtr MakeBase() {
+  event_config* config = event_config_new();
+  if (config == nullptr) {
+    throw std::runtime_error("out of memory for an event loop");
+  }
+  event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+  EventBasePtr base(event_base_new_with_config(config));
+  event_config_free(config);
+  if (!base) {
+    throw std::runtime_error("cannot make an event loop: no epoll instance to be had");
+  }
+  return base;
+}
+
+}  // namespace
+
+Loop::Loop() : base_(MakeBase()), wake_fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  if (!wake_fd_.valid()) {
+    throw std::runtime_error("cannot make an event loop: no eventfd to be had");
+  }
+  wake_event_.Add<&Loop::OnPosted>(base(), wake_fd_.get(), EV_READ | EV_PERSIST, this);
+}
+
+Loop::~Loop() = default;
+
+void Loop::Run() {
+  // libevent 2.1 has no hook for the end of a turn, so the turns are counted out here.
+  while (!stopping_) {
+    event_base_loop(base_.get(), EVLOOP_ONCE);
+    now_known_ = false;
+    // A destructor may bury something else; go on until the yard is empty.
+    while (!graveyard_.empty()) {
+      std::vector<std::unique_ptr<Mortal>> dead;
+      dead.swap(graveyard_);
+    }
+  }
+}
+
+void Loop::Post(std::function<void()> call) {
+  {
+    const std::lock_guard lock(mutex_);
+    posted_.push_back(std::move(call));
+  }
+  const std::uint64_t one = 1;
+  // The counter cannot overflow in practice, and a full one is readable anyway.
+  [[maybe_unused]] const ssize_t written = ::write(wake_fd_.get(), &one, sizeof(one));
+}
+
+void Loop::OnPosted(short) noexcept {
+  std::uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got = ::read(wake_fd_.get(), &count, sizeof(count));
+  std::vector<std::function<void()>> calls;
+  {
+    const std::lock_guard lock(mutex_);
+    calls.swap(posted_);
+  }
+  for (const auto& call : calls) {
+    call();
+  }
+}
+
+}  // namespace sluice::net

@@ -1,0 +1,81 @@
+// One event loop: a libevent base without locks, a queue for calls from other threads, and the
+// graveyard in which dead objects wait for the end of the turn.
+//
+// Everything but Post() belongs to the thread that calls Run().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "proxy/base/clock.h"
+#include "proxy/base/unique_fd.h"
+#include "proxy/net/event.h"
+
+namespace sluice::net {
+
+// What may be buried: freed when no callback of this turn can reach it any more.
+class Mortal {
+ public:
+  Mortal() = default;
+  virtual ~Mortal() = default;
+  Mortal(const Mortal&) = delete;
+  Mortal& operator=(const Mortal&) = delete;
+};
+
+class Loop {
+ public:
+  // Throws std::runtime_error when the kernel has no epoll or eventfd left: start-up only.
+  Loop();
+  ~Loop();
+
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  // Runs until Stop(). Ends with an empty graveyard.
+  void Run();
+
+  // Lets Run() return at the end of this turn. Own thread only; others Post it.
+  void Stop() noexcept { stopping_ = true; }
+
+  // Runs `call` in the loop's thread soon. Any thread; the one way into a loop from outside.
+  // Calls posted after Run() has returned are dropped with the loop.
+  void Post(std::function<void()> call);
+
+  // Frees `dead` at the end of this turn.
+  void Bury(std::unique_ptr<Mortal> dead) { graveyard_.push_back(std::move(dead)); }
+
+  [[nodiscard]] event_base* base() const noexcept { return base_.get(); }
+
+  // Bytes that all conns of this loop hold back for their kernels.
+  void AddBuffered(std::int64_t change) noexcept { buffered_ += change; }
+  [[nodiscard]] std::int64_t buffered() const noexcept { return buffered_; }
+
+  // The time, read at most once a turn: good for deadlines, not for measuring inside a turn.
+  [[nodiscard]] Instant now() noexcept {
+    if (!now_known_) {
+      now_ = Now();
+      now_known_ = true;
+    }
+    return now_;
+  }
+
+ private:
+  void OnPosted(short what) noexcept;
+
+  EventBasePtr base_;
+  UniqueFd wake_fd_;
+  Event wake_event_;
+  std::vector<std::unique_ptr<Mortal>> graveyard_;
+  Instant now_{};
+  bool now_known_ = false;
+  std::int64_t buffered_ = 0;
+  bool stopping_ = false;
+
+  std::mutex mutex_;
+  std::vector<std::function<void()>> posted_;  // guarded by mutex_
+};
+
+}  // namespace sluice::net

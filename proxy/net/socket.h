@@ -1,0 +1,33 @@
+// The few system calls on sockets that the rest of the proxy needs, with their errno mapped.
+#pragma once
+
+#include <span>
+
+#include "proxy/base/bytes.h"
+#include "proxy/base/result.h"
+#include "proxy/base/unique_fd.h"
+#include "proxy/net/address.h"
+#include "proxy/net/io_result.h"
+
+namespace sluice::net {
+
+// One recv(2) and one send(2), restarted on EINTR. Never raise SIGPIPE.
+[[nodiscard]] IoResult Receive(int fd, std::span<std::byte> into) noexcept;
+[[nodiscard]] IoResult Send(int fd, Bytes bytes) noexcept;
+
+// A listening socket: non-blocking, SO_REUSEPORT, and with TCP_NODELAY and keepalive probes that
+// accepted sockets inherit, so that accepting costs one system call.
+[[nodiscard]] Result<UniqueFd> Listen(const Address& address);
+
+// Fails when somebody already listens on `address`. SO_REUSEPORT alone would let a second process
+// of the same user join silently and take half of the connections.
+[[nodiscard]] Result<void> CheckFree(const Address& address);
+
+// Starts a connection. The socket becomes writable when it is made or has failed; then
+// ConnectError() tells which.
+[[nodiscard]] Result<UniqueFd> StartConnect(const Address& address);
+
+// The pending error of a socket (SO_ERROR), 0 if there is none.
+[[nodiscard]] int ConnectError(int fd) noexcept;
+
+}  // namespace sluice::net

@@ -1,0 +1,266 @@
+#include "proxy/tls/tls_transport.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "proxy/net/socket.h"
+
+namespace sluice::tls {
+namespace {
+
+using net::IoResult;
+using net::IoStatus;
+
+// More plaintext than this is encrypted in several rounds, so that the worker's shared output
+// buffer stays small and a full socket is noticed early.
+constexpr std::size_t kRound = 64 * 1024;
+
+}  // namespace
+
+std::unique_ptr<TlsTransport> TlsTransport::Accept(const ServerContext& context, int fd,
+                                                   SharedBuffers& buffers) {
+  // make_unique cannot reach the private constructor.
+  std::unique_ptr<TlsTransport> made(new TlsTransport(fd, buffers));
+  BioPtr bio(BIO_new(Method()));
+  if (!bio) {
+    return nullptr;
+  }
+  BIO_set_data(bio.get(), made.get());
+  BIO_set_init(bio.get(), 1);
+  made->ssl_ = context.NewSession(std::move(bio));
+  if (!made->ssl_) {
+    return nullptr;
+  }
+  return made;
+}
+
+BIO_METHOD* TlsTransport::Method() {
+  // Made once and kept for the life of the process: BIOs refer to it until the last one is gone.
+  static BIO_METHOD* const method = [] {
+    BIO_METHOD* made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "sluice");
+    BIO_meth_set_read(made, &TlsTransport::OnBioRead);
+    BIO_meth_set_write(made, &TlsTransport::OnBioWrite);
+    BIO_meth_set_ctrl(made, &TlsTransport::OnBioCtrl);
+    return made;
+  }();
+  return method;
+}
+
+int TlsTransport::OnBioRead(BIO* bio, char* into, int size) {
+  auto* self = static_cast<TlsTransport*>(BIO_get_data(bio));
+  BIO_clear_retry_flags(bio);
+  if (self->input_.empty() && self->may_receive_ && !self->eof_) {
+    self->may_receive_ = false;
+    self->input_is_carry_ = false;
+    const IoResult got = net::Receive(self->fd_, self->buffers_.in);
+    switch (got.status) {
+      case IoStatus::kOk:
+        self->input_ = Bytes(self->buffers_.in).first(got.bytes);
+        break;
+      case IoStatus::kEof:
+        self->eof_ = true;
+        break;
+      case IoStatus::kError:
+        self->broken_ = true;
+        return -1;
+      case IoStatus::kWouldBlock:
+        break;
+    }
+  }
+  if (self->input_.empty()) {
+    if (self->eof_) {
+      return 0;
+    }
+    BIO_set_retry_read(bio);
+    return -1;
+  }
+  const std::size_t count = std::min(self->input_.size(), static_cast<std::size_t>(size));
+  std::memcpy(into, self->input_.data(), count);
+  self->input_ = self->input_.subspan(count);
+  return static_cast<int>(count);
+}
+
+int TlsTransport::OnBioWrite(BIO* bio, const char* from, int size) {
+  auto* self = static_cast<TlsTransport*>(BIO_get_data(bio));
+  BIO_clear_retry_flags(bio);
+  const Bytes bytes = AsBytes({from, static_cast<std::size_t>(size)});
+  self->buffers_.out.insert(self->buffers_.out.end(), bytes.begin(), bytes.end());
+  return size;
+}
+
+long TlsTransport::OnBioCtrl(BIO* bio, int command, long, void*) {
+  switch (command) {
+    case BIO_CTRL_FLUSH:
+      return 1;  // the end of each call sends
+    case BIO_CTRL_EOF:
+      return static_cast<TlsTransport*>(BIO_get_data(bio))->eof_ ? 1 : 0;
+    default:
+      return 0;
+  }
+}
+
+void TlsTransport::BeginInput() noexcept {
+  ERR_clear_error();
+  input_ = Bytes(carry_).subspan(carry_used_);
+  input_is_carry_ = !input_.empty();
+  may_receive_ = true;
+}
+
+void TlsTransport::EndInput() noexcept {
+  may_receive_ = false;
+  if (input_.empty()) {
+    carry_ = {};
+    carry_used_ = 0;
+  } else if (input_is_carry_) {
+    carry_used_ = carry_.size() - input_.size();
+  } else {
+    carry_.assign(input_.begin(), input_.end());
+    carry_used_ = 0;
+  }
+  input_ = {};
+}
+
+void TlsTransport::SendOut() noexcept {
+  std::vector<std::byte>& out = buffers_.out;
+  if (out.empty()) {
+    return;
+  }
+  Bytes bytes(out);
+  if (unsent_.empty()) {
+    const IoResult sent = net::Send(fd_, bytes);
+    if (sent.status == IoStatus::kError) {
+      broken_ = true;
+    }
+    bytes = bytes.subspan(sent.bytes);
+  }
+  if (!broken_) {
+    unsent_.Append(bytes);
+  }
+  out.clear();
+}
+
+IoStatus TlsTransport::Classify(int result) noexcept {
+  switch (SSL_get_error(ssl_.get(), result)) {
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+      return broken_ ? IoStatus::kError : IoStatus::kWouldBlock;
+    case SSL_ERROR_ZERO_RETURN:
+      return IoStatus::kEof;
+    default:
+      broken_ = true;
+      ERR_clear_error();
+      return IoStatus::kError;
+  }
+}
+
+IoStatus TlsTransport::Handshake() noexcept {
+  BeginInput();
+  const int result = SSL_do_handshake(ssl_.get());
+  IoStatus status = IoStatus::kOk;
+  if (result == 1) {
+    established_ = true;
+  } else {
+    status = Classify(result);
+  }
+  EndInput();
+  SendOut();  // also the alert of a handshake that failed
+  return broken_ ? IoStatus::kError : status;
+}
+
+IoResult TlsTransport::Read(std::span<std::byte> into) noexcept {
+  BeginInput();
+  std::size_t total = 0;
+  IoStatus status = IoStatus::kOk;
+  while (total < into.size()) {
+    std::size_t got = 0;
+    const int result = SSL_read_ex(ssl_.get(), into.data() + total, into.size() - total, &got);
+    if (result == 1) {
+      total += got;
+      continue;
+    }
+    status = Classify(result);
+    break;
+  }
+  EndInput();
+  SendOut();  // an alert or the answer to a KeyUpdate
+  if (total > 0) {
+    return {IoStatus::kOk, total};  // an end or an error shows again at the next call
+  }
+  return {status == IoStatus::kOk ? IoStatus::kWouldBlock : status, 0};
+}
+
+bool TlsTransport::HasBuffered() const noexcept {
+  // An end or an error that Read found behind data is reported by the next Read: the socket would
+  // not become readable again for it.
+  return carry_.size() > carry_used_ || SSL_pending(ssl_.get()) > 0 || eof_ || broken_ ||
+         (SSL_get_shutdown(ssl_.get()) & SSL_RECEIVED_SHUTDOWN) != 0;
+}
+
+IoResult TlsTransport::Write(Bytes plaintext) noexcept {
+  if (broken_) {
+    return {IoStatus::kError, 0};
+  }
+  if (!unsent_.empty()) {
+    return {IoStatus::kWouldBlock, 0};
+  }
+  std::size_t taken = 0;
+  while (taken < plaintext.size() && unsent_.empty()) {
+    ERR_clear_error();
+    const std::size_t round = std::min(plaintext.size() - taken, kRound);
+    std::size_t done = 0;
+    while (done < round) {
+      std::size_t written = 0;
+      // ENABLE_PARTIAL_WRITE: returns after one record; the loop gathers them for one send.
+      if (SSL_write_ex(ssl_.get(), plaintext.data() + taken + done, round - done, &written) != 1) {
+        broken_ = true;
+        ERR_clear_error();
+        buffers_.out.clear();
+        return {IoStatus::kError, 0};
+      }
+      done += written;
+    }
+    taken += done;
+    SendOut();
+    if (broken_) {
+      return {IoStatus::kError, 0};
+    }
+  }
+  return {IoStatus::kOk, taken};
+}
+
+IoStatus TlsTransport::Flush() noexcept {
+  while (!unsent_.empty()) {
+    const IoResult sent = net::Send(fd_, unsent_.front());
+    if (sent.status != IoStatus::kOk) {
+      broken_ = broken_ || sent.status == IoStatus::kError;
+      return sent.status;
+    }
+    unsent_.Consume(sent.bytes);
+  }
+  return IoStatus::kOk;
+}
+
+void TlsTransport::Shutdown() noexcept {
+  if (!established_ || broken_) {
+    return;
+  }
+  ERR_clear_error();
+  SSL_shutdown(ssl_.get());
+  ERR_clear_error();
+  SendOut();
+}
+
+std::string_view TlsTransport::version() const noexcept { return SSL_get_version(ssl_.get()); }
+
+bool TlsTransport::is_tls13() const noexcept {
+  return SSL_version(ssl_.get()) == TLS1_3_VERSION;
+}
+
+bool TlsTransport::resumed() const noexcept { return SSL_session_reused(ssl_.get()) == 1; }
+
+std::string_view TlsTransport::server_name() const noexcept {
+  const char* name = SSL_get_servername(ssl_.get(), TLSEXT_NAMETYPE_host_name);
+  return name == nullptr ? std::string_view() : std::string_view(name);
+}
+
+}  // namespace sluice::tls
