@@ -1,6 +1,6 @@
 // The backends of one pool and the choice among them. Pure: no socket, no event; the affinity
 // hash and the randomness are arguments. One BackendSet is shared by all workers: what is written
-// after construction are the atomics of BackendState alone.
+// after construction are atomics alone, those of BackendState and the turn of kRoundRobin.
 #pragma once
 
 #include <atomic>
@@ -18,26 +18,28 @@
 namespace sluice::balance {
 
 enum class Policy : std::uint8_t {
-  kRendezvous,         // weighted highest-random-weight hashing of the affinity key
-  kLeastConnections,   // fewest open sessions per weight
-  kRandomTwoChoices,   // the less loaded of two drawn by weight
-  kRoundRobin,         // in turn, by weight
+  kRendezvous,        // weighted highest-random-weight hashing of the affinity key
+  kLeastConnections,  // fewest open sessions per weight
+  kRandomTwoChoices,  // the less loaded of two drawn by weight
+  kRoundRobin,        // in turn, by weight
 };
 
 // What all workers know of one backend. Written with relaxed atomics by whoever learns something;
 // nothing is ordered by it. Kept across a reload as long as pool and name stay.
 struct BackendState {
-  std::atomic<std::int64_t> open{0};     // sessions and requests that hold a leg to it now
-  std::atomic<bool> healthy{true};       // false: gets nothing new
-  std::atomic<bool> draining{false};     // true: gets nothing new, what it has is being closed
+  std::atomic<std::int64_t> open{0};  // sessions and requests that hold a leg to it now
+  std::atomic<bool> healthy{true};    // false: gets nothing new
+  std::atomic<bool> draining{false};  // true: gets nothing new, what it has is being closed
 };
 
 struct Backend {
-  std::string name;        // stable: the hash is over it, never over the address
-  double weight = 1.0;     // > 0
+  std::string name;     // stable: the hash is over it, never over the address
+  double weight = 1.0;  // > 0
   std::shared_ptr<BackendState> state;
 };
 
+// Only kRendezvous has a first choice of its own for each key. The other policies report kHome
+// while nothing was tried and kFallback after that.
 enum class PickHow : std::uint8_t {
   kHome,      // the first choice
   kOverflow,  // the first choice is above its bounded load
@@ -59,15 +61,47 @@ class BackendSet {
     double bounded_load = 1.25;  // 0: off; else >= 1
   };
 
-  // REQUIRES: names are unique, every weight is > 0, every state is set.
+  // REQUIRES: names are unique, every weight is > 0, every state is set. The order of `backends`
+  // has no influence on what kRendezvous and kLeastConnections choose.
   BackendSet(Options options, std::vector<Backend> backends);
 
   // Chooses among the backends that are healthy, not draining and not in `tried`. `key_hash` is
-  // the affinity key's hash; for kRandomTwoChoices and kRoundRobin it is ignored. Nothing is
-  // reserved: the caller counts `open` when it takes the backend. Returns nothing when no backend
-  // is left. Thread-safe.
+  // the affinity key's hash; for kRandomTwoChoices and kRoundRobin it is ignored. `tried` holds
+  // indices into backends(). Nothing is reserved: the caller counts `open` when it takes the
+  // backend. Returns nothing when no backend is left. Thread-safe; allocates nothing.
   [[nodiscard]] std::optional<Pick> Choose(std::uint64_t key_hash,
                                            std::span<const std::size_t> tried,
                                            Random& random) const;
 
   [[nodiscard]] const std::vector<Backend>& backends() const noexcept { return backends_; }
+
+ private:
+  // What a pick reads of one backend, packed so that a pick walks one array.
+  struct Entry {
+    std::uint64_t name_hash;
+    double weight;
+    double inverse_weight;
+    const BackendState* state;  // kept alive by backends_
+    std::size_t index;          // into backends_
+  };
+
+  [[nodiscard]] static bool IsEligible(const Entry& entry,
+                                       std::span<const std::size_t> tried) noexcept;
+
+  [[nodiscard]] std::optional<Pick> ChooseRendezvous(std::uint64_t key_hash,
+                                                     std::span<const std::size_t> tried) const;
+  [[nodiscard]] const Entry* LeastLoaded(std::uint64_t key_hash,
+                                         std::span<const std::size_t> tried) const;
+  [[nodiscard]] const Entry* BetterOfTwo(std::span<const std::size_t> tried, Random& random) const;
+  [[nodiscard]] const Entry* NextInTurn(std::span<const std::size_t> tried) const;
+
+  void BuildSchedule();
+
+  Options options_;
+  std::vector<Backend> backends_;
+  std::vector<Entry> entries_;           // by name, so that a tie goes to the lower name
+  std::vector<std::uint32_t> schedule_;  // kRoundRobin: one period of turns, into entries_
+  mutable std::atomic<std::uint64_t> turn_{0};
+};
+
+}  // namespace sluice::balance

@@ -1,0 +1,292 @@
+// Weighted rendezvous hashing (highest random weight, Thaler and Ravishankar 1998; the weighted
+// score -w / ln(h) is that of Schindelhauer and Schomaker 2005) with bounded loads (Mirrokni,
+// Thorup and Zadimoghaddam 2018).
+#include "proxy/balance/backend_set.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+namespace sluice::balance {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// The longest period of kRoundRobin: 4096 turns keep each share within 1/4096 of its weight, in
+// 16 KiB.
+constexpr std::size_t kMaxTurns = 4096;
+
+// The finalizer of SplitMix64 (Steele, Lea and Flood 2014): every input bit flips every output
+// bit with a probability near one half, so two names give unrelated numbers for one key.
+[[nodiscard]] std::uint64_t Mix(std::uint64_t x) noexcept {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+// The h of one backend for one key: the middle of one of 2^52 equal slices of (0, 1), which a
+// double holds exactly, and so does its distance to 1. Never 0 or 1.
+[[nodiscard]] double UnitHash(std::uint64_t name_hash, std::uint64_t key_hash) noexcept {
+  return (static_cast<double>(Mix(name_hash ^ key_hash) >> 12) + 0.5) * 0x1.0p-52;
+}
+
+[[nodiscard]] std::int64_t OpenOf(const BackendState& state) noexcept {
+  return std::max<std::int64_t>(0, state.open.load(std::memory_order_relaxed));
+}
+
+}  // namespace
+
+std::uint64_t HashKey(std::string_view key) noexcept {
+  return XXH3_64bits(key.data(), key.size());
+}
+
+BackendSet::BackendSet(Options options, std::vector<Backend> backends)
+    : options_(options), backends_(std::move(backends)) {
+  entries_.reserve(backends_.size());
+  for (std::size_t i = 0; i < backends_.size(); ++i) {
+    const Backend& backend = backends_[i];
+    assert(backend.weight > 0 && backend.state != nullptr);
+    entries_.push_back(
+        {HashKey(backend.name), backend.weight, 1.0 / backend.weight, backend.state.get(), i});
+  }
+  std::sort(entries_.begin(), entries_.end(), [this](const Entry& a, const Entry& b) {
+    return backends_[a.index].name < backends_[b.index].name;
+  });
+  if (options_.policy == Policy::kRoundRobin) {
+    BuildSchedule();
+  }
+}
+
+std::optional<Pick> BackendSet::Choose(std::uint64_t key_hash, std::span<const std::size_t> tried,
+                                       Random& random) const {
+  const Entry* chosen = nullptr;
+  switch (options_.policy) {
+    case Policy::kRendezvous:
+      return ChooseRendezvous(key_hash, tried);
+    case Policy::kLeastConnections:
+      chosen = LeastLoaded(key_hash, tried);
+      break;
+    case Policy::kRandomTwoChoices:
+      chosen = BetterOfTwo(tried, random);
+      break;
+    case Policy::kRoundRobin:
+      chosen = NextInTurn(tried);
+      break;
+  }
+  if (chosen == nullptr) {
+    return std::nullopt;
+  }
+  return Pick{chosen->index, tried.empty() ? PickHow::kHome : PickHow::kFallback};
+}
+
+bool BackendSet::IsEligible(const Entry& entry, std::span<const std::size_t> tried) noexcept {
+  return entry.state->healthy.load(std::memory_order_relaxed) &&
+         !entry.state->draining.load(std::memory_order_relaxed) &&
+         std::find(tried.begin(), tried.end(), entry.index) == tried.end();
+}
+
+std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash,
+                                                 std::span<const std::size_t> tried) const {
+  // A backend of weight w may hold at most ceil(cap_per_weight * w) sessions, the new one
+  // included. Kept as a quotient of whole numbers where weights are whole, so that a cap that is
+  // an integer is not rounded up by a stray last bit.
+  double cap_numerator = kInfinity;
+  double weights = 0;
+  if (options_.bounded_load > 0) {
+    std::int64_t open = 0;
+    for (const Entry& entry : entries_) {
+      if (IsEligible(entry, tried)) {
+        weights += entry.weight;
+        open += OpenOf(*entry.state);
+      }
+    }
+    cap_numerator = options_.bounded_load * static_cast<double>(open + 1);
+  }
+  const auto has_room = [&](const Entry& entry) {
+    return cap_numerator == kInfinity || static_cast<double>(OpenOf(*entry.state) + 1) <=
+                                             std::ceil(cap_numerator * entry.weight / weights);
+  };
+
+  struct Best {
+    const Entry* entry = nullptr;
+    double cost = kInfinity;
+
+    void Offer(const Entry& candidate, double candidate_cost) noexcept {
+      if (candidate_cost < cost) {
+        entry = &candidate;
+        cost = candidate_cost;
+      }
+    }
+  };
+
+  Best home;      // of all, whatever their state
+  Best eligible;  // of those that may be taken
+  Best roomy;     // of those that may be taken and are below their cap
+  bool home_is_eligible = false;
+  for (const Entry& entry : entries_) {
+    const bool is_eligible = IsEligible(entry, tried);
+    const bool is_roomy = is_eligible && has_room(entry);
+    const double h = UnitHash(entry.name_hash, key_hash);
+    // The least -ln(h) / w is the greatest -w / ln(h). As -ln(h) >= 1 - h, most candidates are
+    // seen to lose without the logarithm, which is what a pick would mostly be spent on.
+    const double bar = is_roomy ? roomy.cost : is_eligible ? eligible.cost : home.cost;
+    if ((1.0 - h) * entry.inverse_weight >= bar) {
+      continue;
+    }
+    const double cost = -std::log(h) * entry.inverse_weight;
+    home.Offer(entry, cost);
+    if (home.entry == &entry) {
+      home_is_eligible = is_eligible;
+    }
+    if (is_eligible) {
+      eligible.Offer(entry, cost);
+    }
+    if (is_roomy) {
+      roomy.Offer(entry, cost);
+    }
+  }
+  // With c >= 1 somebody has room, unless other threads filled it between the two loops.
+  const Entry* chosen = roomy.entry != nullptr ? roomy.entry : eligible.entry;
+  if (chosen == nullptr) {
+    return std::nullopt;
+  }
+  if (chosen == home.entry) {
+    return Pick{chosen->index, PickHow::kHome};
+  }
+  return Pick{chosen->index, home_is_eligible ? PickHow::kOverflow : PickHow::kFallback};
+}
+
+const BackendSet::Entry* BackendSet::LeastLoaded(std::uint64_t key_hash,
+                                                 std::span<const std::size_t> tried) const {
+  // Ties are common (an idle pool is one) and go by the key's rendezvous order: spread by weight,
+  // and the same client lands on the same backend while nothing else speaks against it.
+  const auto cost = [key_hash](const Entry& entry) {
+    return -std::log(UnitHash(entry.name_hash, key_hash)) * entry.inverse_weight;
+  };
+  const Entry* best = nullptr;
+  double best_load = 0;
+  for (const Entry& entry : entries_) {
+    if (!IsEligible(entry, tried)) {
+      continue;
+    }
+    const double load = static_cast<double>(OpenOf(*entry.state)) * entry.inverse_weight;
+    if (best == nullptr || load < best_load || (load == best_load && cost(entry) < cost(*best))) {
+      best = &entry;
+      best_load = load;
+    }
+  }
+  return best;
+}
+
+const BackendSet::Entry* BackendSet::BetterOfTwo(std::span<const std::size_t> tried,
+                                                 Random& random) const {
+  double weights = 0;
+  for (const Entry& entry : entries_) {
+    if (IsEligible(entry, tried)) {
+      weights += entry.weight;
+    }
+  }
+  // One draw by weight, never `except`. The last candidate is taken when rounding, or a backend
+  // that went away since the sum, carries the draw past the end.
+  const auto draw = [&](double sum, const Entry* except) {
+    const Entry* last = nullptr;
+    double rest = random.Unit() * sum;
+    for (const Entry& entry : entries_) {
+      if (&entry == except || !IsEligible(entry, tried)) {
+        continue;
+      }
+      last = &entry;
+      rest -= entry.weight;
+      if (rest < 0) {
+        break;
+      }
+    }
+    return last;
+  };
+  const Entry* first = draw(weights, nullptr);
+  if (first == nullptr) {
+    return nullptr;
+  }
+  const Entry* second = draw(weights - first->weight, first);
+  if (second == nullptr) {
+    return first;
+  }
+  const auto load = [](const Entry& entry) {
+    return static_cast<double>(OpenOf(*entry.state)) * entry.inverse_weight;
+  };
+  return load(*second) < load(*first) ? second : first;
+}
+
+const BackendSet::Entry* BackendSet::NextInTurn(std::span<const std::size_t> tried) const {
+  // A turn that falls on a backend out of service is thrown away and the next one drawn: were it
+  // handed to the neighbour, that one would carry the whole share of the missing backend.
+  for (std::size_t i = 0; i < schedule_.size(); ++i) {
+    const std::uint64_t turn = turn_.fetch_add(1, std::memory_order_relaxed);
+    const Entry& entry = entries_[schedule_[turn % schedule_.size()]];
+    if (IsEligible(entry, tried)) {
+      return &entry;
+    }
+  }
+  // Every backend has a turn in a period, so none is left, unless other threads drew the turns
+  // of the only one that is.
+  for (const Entry& entry : entries_) {
+    if (IsEligible(entry, tried)) {
+      return &entry;
+    }
+  }
+  return nullptr;
+}
+
+// Lays out one period so that the turns of one backend lie as far apart as its weight allows:
+// each turn goes to the backend that is furthest behind its share.
+void BackendSet::BuildSchedule() {
+  if (entries_.empty()) {
+    return;
+  }
+  const std::size_t max_turns = std::max(kMaxTurns, 4 * entries_.size());
+  double sum = 0;
+  for (const Entry& entry : entries_) {
+    sum += entry.weight;
+  }
+  // The shortest period that gives everyone a whole number of turns; weights for which there is
+  // none are rounded to the longest.
+  const auto fits = [&](std::size_t turns) {
+    return std::all_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+      const double share = entry.weight / sum * static_cast<double>(turns);
+      const double whole = std::round(share);
+      return whole >= 1 && std::abs(share - whole) < 1e-9 * static_cast<double>(turns);
+    });
+  };
+  std::size_t turns = entries_.size();
+  while (turns < max_turns && !fits(turns)) {
+    ++turns;
+  }
+
+  // Rounding must not take the only turn from a very small weight.
+  const double least = fits(turns) ? 0 : 2 * sum / static_cast<double>(turns);
+  std::vector<double> rate;
+  double rates = 0;
+  for (const Entry& entry : entries_) {
+    rate.push_back(std::max(entry.weight, least));
+    rates += rate.back();
+  }
+  std::vector<double> behind(entries_.size(), 0.0);
+  schedule_.reserve(turns);
+  for (std::size_t turn = 0; turn < turns; ++turn) {
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      behind[i] += rate[i];
+      if (behind[i] > behind[next] + 1e-9 * rates) {  // equal but for rounding: the lower name
+        next = i;
+      }
+    }
+    behind[next] -= rates;
+    schedule_.push_back(static_cast<std::uint32_t>(next));
+  }
+}
+
+}  // namespace sluice::balance

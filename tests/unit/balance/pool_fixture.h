@@ -1,0 +1,62 @@
+// Pools for the tests of this folder: names with weights, and how a test looks into them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "proxy/balance/backend_set.h"
+
+namespace sluice::balance::test {
+
+using Weights = std::vector<std::pair<std::string, double>>;
+
+inline Weights EqualWeights(std::size_t count) {
+  Weights weights;
+  for (std::size_t i = 0; i < count; ++i) {
+    weights.emplace_back("ws-" + std::to_string(i), 1.0);
+  }
+  return weights;
+}
+
+inline std::vector<Backend> MakeBackends(const Weights& weights) {
+  std::vector<Backend> backends;
+  for (const auto& [name, weight] : weights) {
+    backends.push_back({name, weight, std::make_shared<BackendState>()});
+  }
+  return backends;
+}
+
+// A set together with the randomness it is asked with.
+struct Pool {
+  explicit Pool(const Weights& weights, BackendSet::Options options = {})
+      : set(options, MakeBackends(weights)) {}
+
+  BackendState& state(std::size_t index) { return *set.backends()[index].state; }
+
+  std::optional<Pick> Choose(std::uint64_t key_hash, std::vector<std::size_t> tried = {}) {
+    return set.Choose(key_hash, tried, random);
+  }
+
+  // The name chosen for key number `key`, or "" when nothing is left.
+  std::string NameFor(std::uint64_t key, std::vector<std::size_t> tried = {}) {
+    const auto pick = Choose(HashKey("key-" + std::to_string(key)), std::move(tried));
+    return pick.has_value() ? set.backends()[pick->index].name : std::string();
+  }
+
+  // Chooses and takes, as a caller does.
+  std::size_t Take(std::uint64_t key_hash) {
+    const std::size_t index = Choose(key_hash).value().index;
+    ++state(index).open;
+    return index;
+  }
+
+  BackendSet set;
+  Random random{20240229};
+};
+
+}  // namespace sluice::balance::test
