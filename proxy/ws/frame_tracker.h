@@ -93,6 +93,16 @@ class FrameTracker {
     return at_frame_boundary() && !in_message_;
   }
 
+  // True while a fragmented message is open, also between its frames and inside control frames that
+  // sit between them.
+  [[nodiscard]] bool in_message() const noexcept { return in_message_; }
+
+  // True when the input ended inside a header, or inside the payload of a CLOSE: a caller that
+  // wants to decide about a frame as a whole holds these bytes back (at most 14 + 125).
+  [[nodiscard]] bool in_header_or_close() const noexcept {
+    return header_size_ != 0 || (payload_left_ != 0 && frame_opcode_ == Opcode::kClose);
+  }
+
   // Of the message or control frame that ended with the last step. For a fragmented message the
   // opcode is that of its first frame, and the bytes are the payload of all its frames.
   // REQUIRES: the last step was kMessageEnd.

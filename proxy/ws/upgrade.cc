@@ -284,6 +284,9 @@ UpgradeVerdict CheckUpgradeRequest(const http::RequestHead& head) {
 UpgradeAgreement CheckUpgradeResponse(const http::ResponseHead& head, const UpgradeOffer& offer) {
   // Section 4.1, the numbered steps that a client takes with the server's answer.
   const Fields& fields = head.fields;
+  if (head.status != 101) {
+    return Disagree("the backend did not answer 101");
+  }
   if (!UpgradesToWebSocketOnly(fields)) {
     return Disagree("the backend's 101 does not upgrade to websocket");
   }

@@ -52,10 +52,10 @@ struct UpgradeAgreement {
   std::string_view reason;      // static: why not ok, half a sentence for the log
 };
 
-// Checks a 101 against the offer: Upgrade and Connection, the one right Sec-WebSocket-Accept, no
-// subprotocol or extension that was not offered (compared exactly), no content. A Content-Length
-// of 0 is let pass; it is not the client's business and best not forwarded.
-// REQUIRES: head.status == 101.
+// Checks the backend's answer against the offer: status 101, Upgrade and Connection, the one right
+// Sec-WebSocket-Accept, no subprotocol or extension that was not offered (compared exactly), no
+// content. A Content-Length of 0 is let pass; it is best not forwarded.
+// Any other status is not ok, whatever its fields say: it is to be relayed as plain HTTP.
 [[nodiscard]] UpgradeAgreement CheckUpgradeResponse(const http::ResponseHead& head,
                                                     const UpgradeOffer& offer);
 
