@@ -1,0 +1,69 @@
+#include "proxy/config/keys.h"
+
+#include <array>
+#include <cassert>
+
+namespace sluice::config {
+namespace {
+
+using Key = std::string_view;
+
+constexpr auto kRoot =
+    std::to_array<Key>({"server", "limits", "listener", "route", "pool", "drain", "admin", "log"});
+constexpr auto kServer =
+    std::to_array<Key>({"workers", "header_timeout", "tls_timeout", "keep_alive_timeout",
+                        "close_timeout", "trusted_proxies", "takeover_socket"});
+constexpr auto kLimits =
+    std::to_array<Key>({"max_connections", "connections_per_ip", "max_head_bytes",
+                        "max_head_fields", "max_request_line", "early_data", "out_buffer"});
+constexpr auto kListener = std::to_array<Key>({"name", "address", "tls", "proxy_protocol"});
+constexpr auto kListenerTls = std::to_array<Key>({"certificates", "min_version", "client_ca"});
+constexpr auto kCertificate = std::to_array<Key>({"chain", "key"});
+constexpr auto kRoute =
+    std::to_array<Key>({"name", "host", "path", "pool", "upgrades", "affinity", "affinity_cookie",
+                        "origins", "require_origin", "limits", "retries", "handshake_timeout",
+                        "response_timeout", "close_code", "heartbeat"});
+constexpr auto kRouteLimits = std::to_array<Key>({"max_message_bytes", "max_frames_per_message"});
+constexpr auto kHeartbeat = std::to_array<Key>({"interval", "timeout"});
+constexpr auto kPool =
+    std::to_array<Key>({"balance", "bounded_load", "connect_timeout", "backends", "health"});
+constexpr auto kBackend = std::to_array<Key>({"name", "address", "weight"});
+constexpr auto kDrain = std::to_array<Key>(
+    {"window", "grace", "ready_delay", "message_grace", "rate", "close_code", "reason"});
+constexpr auto kAdmin = std::to_array<Key>({"address"});
+constexpr auto kLog = std::to_array<Key>({"level", "access", "query", "queue"});
+
+constexpr std::array kTables{
+    KeyTable{"", kRoot},
+    KeyTable{"server", kServer},
+    KeyTable{"limits", kLimits},
+    KeyTable{"listener", kListener},
+    KeyTable{"listener.tls", kListenerTls},
+    KeyTable{"listener.tls.certificates", kCertificate},
+    KeyTable{"route", kRoute},
+    KeyTable{"route.limits", kRouteLimits},
+    KeyTable{"route.heartbeat", kHeartbeat},
+    KeyTable{"pool.*", kPool},
+    KeyTable{"pool.*.backends", kBackend},
+    KeyTable{"drain", kDrain},
+    KeyTable{"admin", kAdmin},
+    KeyTable{"log", kLog},
+};
+
+}  // namespace
+
+std::span<const KeyTable> AllKeyTables() noexcept {
+  return kTables;
+}
+
+const KeyTable& KeysOf(std::string_view path) noexcept {
+  for (const KeyTable& table : kTables) {
+    if (table.path == path) {
+      return table;
+    }
+  }
+  assert(false && "no such table");
+  return kTables.front();
+}
+
+}  // namespace sluice::config

@@ -1,0 +1,620 @@
+#include "proxy/config/load.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <utility>
+
+#include "proxy/base/unique_fd.h"
+#include "proxy/config/table_reader.h"
+#include "proxy/config/values.h"
+
+namespace sluice::config {
+namespace {
+
+using std::chrono::hours;
+
+// A deadline below 10 ms is shorter than one turn of a busy loop; above an hour it is none.
+constexpr Millis kShortest{10};
+constexpr Millis kLongest = hours(1);
+// What may rightly take long: an idle keep-alive, a long poll, a drain over a night.
+constexpr Millis kDay = hours(24);
+
+constexpr std::uint64_t kKiB = 1ULL << 10;
+constexpr std::uint64_t kMiB = 1ULL << 20;
+constexpr std::uint64_t kMostConnections = 10'000'000;  // far above any fd limit
+
+constexpr std::size_t kMostFileBytes = 16 * kMiB;  // a device or a dump given by mistake
+
+// Names that must differ, and who took each.
+class Claims {
+ public:
+  explicit Claims(std::string_view noun) : noun_(noun) {}
+
+  // Reports when `name` is taken. `key` is where this one got it from.
+  void Claim(Report& report, const std::string& name, std::size_t line, const std::string& key) {
+    const auto [entry, fresh] = taken_.try_emplace(name, key, line);
+    if (!fresh) {
+      report.AddMistake(line, key,
+                        "the " + std::string(noun_) + " " + Quoted(name) + " is taken by " +
+                            entry->second.first + " in line " +
+                            std::to_string(entry->second.second) + "; each must be different");
+    }
+  }
+
+ private:
+  std::string_view noun_;
+  std::map<std::string, std::pair<std::string, std::size_t>> taken_;
+};
+
+// One run over one document. The root reader reports unknown tables, each Read* one section, and
+// the checks that need several sections come last.
+class Loader {
+ public:
+  Loader(Report& report, const toml::table& document, std::string base_dir)
+      : report_(report), root_(report, document, "", ""), base_dir_(std::move(base_dir)) {}
+
+  [[nodiscard]] Config Load() {
+    ReadServer();
+    ReadLimits();
+    ReadDrain();
+    ReadAdmin();
+    ReadLog();
+    ReadListeners();
+    ReadPools();
+    ReadRoutes();
+    CheckPoolUse();
+    CheckAdminAddress();
+    return std::move(config_);
+  }
+
+ private:
+  void ReadServer();
+  void ReadLimits();
+  void ReadDrain();
+  void ReadAdmin();
+  void ReadLog();
+  void ReadListeners();
+  void ReadListenerTls(const TableReader& in, ListenerTls& out);
+  void ReadPools();
+  void ReadBackends(const TableReader& in, Pool& out);
+  void ReadRoutes();
+  void ReadRoute(const TableReader& in, Route& out);
+  void ReadAffinity(const TableReader& in, Route& out);
+  void ReadCloseCode(const TableReader& in, std::uint16_t& out);
+  // Reads the path of a file and joins it with the folder of the configuration.
+  bool ReadFilePath(const TableReader& in, std::string_view key, std::string& out);
+  void CheckPoolUse();
+  void CheckAdminAddress();
+
+  struct Place {
+    std::size_t line;
+    std::string key;
+  };
+
+  Report& report_;
+  TableReader root_;
+  std::string base_dir_;
+  Config config_;
+  std::vector<Place> listener_places_;  // of the addresses, parallel to config_.listeners
+  std::vector<Place> pool_places_;      // parallel to config_.pools
+  std::vector<Place> route_pools_;      // of the key `pool`, parallel to config_.routes
+};
+
+void Loader::ReadServer() {
+  const auto in = root_.Table("server", "server", "one table, written [server]");
+  if (!in) {
+    return;
+  }
+  Server& out = config_.server;
+  in->ReadCount("workers", out.workers, 0, 1024);
+  in->ReadDuration("header_timeout", out.header_timeout, kShortest, kLongest);
+  in->ReadDuration("tls_timeout", out.tls_timeout, kShortest, kLongest);
+  in->ReadDuration("keep_alive_timeout", out.keep_alive_timeout, kShortest, kDay);
+  in->ReadDuration("close_timeout", out.close_timeout, kShortest, kLongest);
+  for (const TextItem& item : in->Texts("trusted_proxies")) {
+    if (auto block = ParseCidr(item.text)) {
+      out.trusted_proxies.push_back(std::move(*block));
+    } else {
+      report_.AddMistake(item.line, item.key, block.error().message);
+    }
+  }
+  if (in->Text("takeover_socket")) {
+    in->WarnNotActedOn("takeover_socket");
+  }
+}
+
+void Loader::ReadLimits() {
+  const auto in = root_.Table("limits", "limits", "one table, written [limits]");
+  if (!in) {
+    return;
+  }
+  Limits& out = config_.limits;
+  in->ReadCount("max_connections", out.max_connections, 0, kMostConnections);
+  in->ReadCount("connections_per_ip", out.connections_per_ip, 0, kMostConnections);
+  in->ReadSize("max_head_bytes", out.max_head_bytes, kKiB, kMiB);
+  in->ReadCount("max_head_fields", out.max_head_fields, 10, 1000);
+  in->ReadSize("max_request_line", out.max_request_line, 256, kMiB);
+  in->ReadSize("early_data", out.early_data, kKiB, kMiB);
+  in->ReadSize("out_buffer", out.out_buffer, 4 * kKiB, 16 * kMiB);
+  if (out.max_request_line > out.max_head_bytes) {
+    in->AddMistake(in->Has("max_request_line") ? "max_request_line" : "max_head_bytes",
+                   "max_request_line (" + FormatSize(out.max_request_line) +
+                       ") is a part of the head; allowed: at most max_head_bytes (" +
+                       FormatSize(out.max_head_bytes) + ")");
+  }
+}
+
+void Loader::ReadDrain() {
+  const auto in = root_.Table("drain", "drain", "one table, written [drain]");
+  if (!in) {
+    return;
+  }
+  Drain& out = config_.drain;
+  in->ReadDuration("window", out.window, Millis(0), kDay);
+  in->ReadDuration("grace", out.grace, Millis(0), kLongest);
+  in->ReadDuration("ready_delay", out.ready_delay, Millis(0), kLongest);
+  in->ReadDuration("message_grace", out.message_grace, Millis(0), kLongest);
+  in->ReadParsed("reason", out.reason, ParseCloseReason);
+  ReadCloseCode(*in, out.close_code);
+  // Slower than one close in 100 s is a mistyped cap: the window decides long before it.
+  in->ReadNumber("rate", out.rate, 0.01, 1e6, "no cap");
+  if (out.window + out.grace == Millis(0)) {
+    in->AddMistake("grace",
+                   "window and grace are both zero, so every client would be cut without a CLOSE; "
+                   "allowed: at least one above zero");
+  } else if (in->Has("message_grace") && out.message_grace > out.window + out.grace) {
+    in->AddMistake("message_grace", FormatDuration(out.message_grace) +
+                                        " is longer than the whole drain; allowed: at most window "
+                                        "+ grace (" +
+                                        FormatDuration(out.window + out.grace) + ")");
+  }
+}
+
+void Loader::ReadAdmin() {
+  const auto in = root_.Table("admin", "admin", "one table, written [admin]");
+  if (!in) {
+    return;
+  }
+  const auto address = in->Text("address");
+  if (!address) {
+    return;
+  }
+  Admin& out = config_.admin;
+  if (address->text == "off") {
+    out.enabled = false;
+    return;
+  }
+  auto parsed = ParseHostPort(address->text);
+  if (!parsed) {
+    in->AddMistake("address", parsed.error().message + "; or \"off\"");
+    return;
+  }
+  if (!parsed->numeric || !IsLoopback(parsed->host)) {
+    in->AddMistake("address",
+                   Quoted(address->text) +
+                       " is not a numeric loopback address; allowed: 127.0.0.1:PORT, [::1]:PORT or "
+                       "\"off\", because the admin interface has no authentication");
+    return;
+  }
+  out.host = std::move(parsed->host);
+  out.port = parsed->port;
+}
+
+void Loader::ReadLog() {
+  const auto in = root_.Table("log", "log", "one table, written [log]");
+  if (!in) {
+    return;
+  }
+  Log& out = config_.log;
+  in->ReadWord("level", out.level, {"debug", "info", "warn", "error"},
+               {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarn, LogLevel::kError});
+  in->ReadWord("access", out.access, {"json", "text", "off"},
+               {AccessFormat::kJson, AccessFormat::kText, AccessFormat::kOff});
+  in->Read("query", out.query);
+  in->ReadCount("queue", out.queue, 64, 1 << 20);
+}
+
+void Loader::ReadListeners() {
+  const auto tables =
+      root_.Tables("listener", "listener", "an array of tables, each written [[listener]]");
+  if (root_.IsAbsentOrEmpty("listener")) {
+    root_.AddMistake("listener", "there is no listener; write [[listener]] and an address");
+  }
+  Claims names("listener name");
+  Claims addresses("address");
+  for (const TableReader& in : tables) {
+    Listener out;
+    std::string shown;
+    if (!in.Has("address")) {
+      in.AddMistake("address",
+                    "is missing; allowed: a numeric address and a port, such as "
+                    "\"0.0.0.0:8080\" or \"[::]:8080\"");
+    } else if (const auto text = in.Text("address")) {
+      auto parsed = ParseHostPort(text->text);
+      if (!parsed) {
+        in.AddMistake("address", parsed.error().message);
+      } else if (!parsed->numeric) {
+        in.AddMistake("address", Quoted(text->text) +
+                                     " is not numeric; allowed: a numeric address and a port, "
+                                     "such as \"0.0.0.0:8080\" or \"[::]:8080\"");
+      } else {
+        shown = parsed->Text();
+        out.host = std::move(parsed->host);
+        out.port = parsed->port;
+        if (out.port != 0) {  // port 0 is a different port every time
+          addresses.Claim(report_, shown, in.LineOf("address"), in.PathOf("address"));
+        }
+      }
+    }
+    out.name = shown;
+    in.ReadParsed("name", out.name, ParseName);
+    if (!out.name.empty() && (in.Has("name") || out.port == 0)) {
+      names.Claim(report_, out.name, in.LineOf("name"), in.PathOf("name"));
+    }
+    if (const auto tls = in.Table("tls", "listener.tls", "a table")) {
+      ReadListenerTls(*tls, out.tls);
+    }
+    bool proxy_protocol = false;
+    if (in.Read("proxy_protocol", proxy_protocol)) {
+      if (proxy_protocol) {
+        in.AddMistake("proxy_protocol", "is not available in this version; allowed: false");
+      } else {
+        in.WarnNotActedOn("proxy_protocol");
+      }
+    }
+    config_.listeners.push_back(std::move(out));
+    listener_places_.push_back({in.LineOf("address"), in.PathOf("address")});
+  }
+}
+
+void Loader::ReadListenerTls(const TableReader& in, ListenerTls& out) {
+  constexpr std::string_view kForm =
+      "an array of tables, such as [{ chain = \"chain.pem\", key = \"key.pem\" }]";
+  const auto tables = in.Tables("certificates", "listener.tls.certificates", kForm);
+  Claims chains("certificate chain");
+  for (const TableReader& entry : tables) {
+    Certificate certificate;
+    if (ReadFilePath(entry, "chain", certificate.chain)) {
+      chains.Claim(report_, certificate.chain, entry.LineOf("chain"), entry.PathOf("chain"));
+    }
+    ReadFilePath(entry, "key", certificate.key);
+    out.certificates.push_back(std::move(certificate));
+  }
+  // A listener that names TLS settings and then speaks plain TCP is the worst of all surprises.
+  if (!in.Has("certificates")) {
+    in.AddMistake("certificates", "is missing, and without it the listener is plain; allowed: " +
+                                      std::string(kForm) + ", or no tls at all");
+  } else if (in.IsAbsentOrEmpty("certificates")) {
+    in.AddMistake("certificates",
+                  "must not be empty; leave tls out altogether for a plain listener");
+  }
+  in.ReadWord("min_version", out.min_version, {"1.2", "1.3"}, {TlsVersion::k12, TlsVersion::k13});
+  if (const auto client_ca = in.Text("client_ca"); client_ca && !client_ca->text.empty()) {
+    ReadFilePath(in, "client_ca", out.client_ca);
+  }
+}
+
+bool Loader::ReadFilePath(const TableReader& in, std::string_view key, std::string& out) {
+  if (!in.Has(key)) {
+    in.AddMistake(key, "is missing; allowed: the path of a PEM file");
+    return false;
+  }
+  const auto text = in.Text(key);
+  if (!text) {
+    return false;
+  }
+  if (text->text.empty() || text->text.find('\0') != std::string_view::npos) {
+    in.AddMistake(key, Quoted(text->text) + " is not a path; allowed: the path of a PEM file");
+    return false;
+  }
+  out = (std::filesystem::path(base_dir_) / text->text).lexically_normal().string();
+  if (const auto readable = CheckReadable(out); !readable) {
+    in.AddMistake(key, readable.error().message);
+    return false;
+  }
+  return true;
+}
+
+void Loader::ReadPools() {
+  constexpr std::string_view kForm = "a table, written [pool.NAME]";
+  const auto tables = root_.NamedTables("pool", "pool.*", kForm);
+  if (root_.IsAbsentOrEmpty("pool")) {
+    root_.AddMistake("pool", "there is no pool; write [pool.NAME] and its backends");
+  }
+  for (const auto& [name, in] : tables) {
+    Pool out;
+    out.name = name;
+    if (const auto good = ParseName(name); !good) {
+      report_.AddMistake(in.line(), in.path(), good.error().message);
+    }
+    in.ReadWord("balance", out.balance,
+                {"rendezvous", "least_connections", "random_two_choices", "round_robin"},
+                {Balance::kRendezvous, Balance::kLeastConnections, Balance::kRandomTwoChoices,
+                 Balance::kRoundRobin});
+    // Below 1 the fair share itself would be over the bound.
+    in.ReadNumber("bounded_load", out.bounded_load, 1, 100, "off");
+    in.ReadDuration("connect_timeout", out.connect_timeout, kShortest, kLongest);
+    ReadBackends(in, out);
+    in.WarnNotActedOn("health");
+    config_.pools.push_back(std::move(out));
+    pool_places_.push_back({in.line(), in.path()});
+  }
+}
+
+void Loader::ReadBackends(const TableReader& in, Pool& out) {
+  constexpr std::string_view kForm =
+      "an array of tables, such as [{ name = \"a\", address = \"10.0.0.1:9000\" }]";
+  const auto tables = in.Tables("backends", "pool.*.backends", kForm);
+  if (in.IsAbsentOrEmpty("backends")) {
+    in.AddMistake("backends", "must not be empty; allowed: " + std::string(kForm));
+  }
+  Claims names("backend name");
+  for (const TableReader& entry : tables) {
+    Backend backend;
+    if (!entry.Has("address")) {
+      entry.AddMistake("address", "is missing; allowed: HOST:PORT, such as \"10.0.0.1:9000\"");
+    } else if (const auto text = entry.Text("address")) {
+      auto parsed = ParseHostPort(text->text);
+      if (!parsed) {
+        entry.AddMistake("address", parsed.error().message);
+      } else if (parsed->port == 0) {
+        entry.AddMistake("address", Quoted(text->text) + ": 0 is not a port; allowed: 1 to 65535");
+      } else {
+        backend.name = text->text;
+        backend.host = std::move(parsed->host);
+        backend.port = parsed->port;
+      }
+    }
+    entry.ReadParsed("name", backend.name, ParseName);
+    if (!backend.name.empty()) {
+      const std::string_view from = entry.Has("name") ? "name" : "address";
+      names.Claim(report_, backend.name, entry.LineOf(from), entry.PathOf(from));
+    }
+    entry.ReadNumber("weight", backend.weight, 0.001, 1000);
+    out.backends.push_back(std::move(backend));
+  }
+}
+
+void Loader::ReadRoutes() {
+  const auto tables = root_.Tables("route", "route", "an array of tables, each written [[route]]");
+  if (root_.IsAbsentOrEmpty("route")) {
+    root_.AddMistake("route", "there is no route; write [[route]] and its pool");
+  }
+  Claims names("route name");
+  Claims places("host and path");
+  for (const TableReader& in : tables) {
+    Route out;
+    ReadRoute(in, out);
+    const std::string place = (out.host.empty() ? "*" : out.host) + out.path;
+    places.Claim(report_, place, in.line(), in.path());
+    if (in.Has("name")) {
+      names.Claim(report_, out.name, in.LineOf("name"), in.PathOf("name"));
+    }
+    config_.routes.push_back(std::move(out));
+    route_pools_.push_back({in.LineOf("pool"), in.PathOf("pool")});
+  }
+}
+
+void Loader::ReadRoute(const TableReader& in, Route& out) {
+  in.ReadParsed("host", out.host, ParseRouteHost);
+  in.ReadParsed("path", out.path, ParseRoutePath);
+  out.name = (out.host.empty() ? "*" : out.host) + out.path;
+  in.ReadParsed("name", out.name, ParseName);
+  if (!in.Has("pool")) {
+    in.AddMistake("pool", "is missing; allowed: the name of a pool");
+  } else {
+    in.Read("pool", out.pool);
+  }
+  in.Read("upgrades", out.upgrades);
+  ReadAffinity(in, out);
+  for (const TextItem& item : in.Texts("origins")) {
+    if (auto origin = ParseOrigin(item.text)) {
+      out.origins.push_back(std::move(*origin));
+    } else {
+      report_.AddMistake(item.line, item.key, origin.error().message);
+    }
+  }
+  in.Read("require_origin", out.require_origin);
+  if (out.require_origin && !in.Has("origins")) {
+    in.AddMistake("require_origin",
+                  "has nothing to require without origins; list them, or leave "
+                  "this key out");
+  }
+  if (const auto limits = in.Table("limits", "route.limits", "a table")) {
+    constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+    limits->ReadSize("max_message_bytes", out.limits.max_message_bytes, 0, kMost);
+    limits->ReadCount("max_frames_per_message", out.limits.max_frames_per_message, 0,
+                      std::numeric_limits<std::uint32_t>::max());
+  }
+  in.ReadCount("retries", out.retries, 0, 16);
+  in.ReadDuration("handshake_timeout", out.handshake_timeout, kShortest, kLongest);
+  in.ReadDuration("response_timeout", out.response_timeout, kShortest, kDay);
+  ReadCloseCode(in, out.close_code);
+  if (const auto heartbeat = in.Table("heartbeat", "route.heartbeat", "a table")) {
+    for (const std::string_view key : {"interval", "timeout"}) {
+      Millis ignored{};
+      if (heartbeat->ReadDuration(key, ignored, Millis(0), kDay)) {
+        heartbeat->WarnNotActedOn(key);
+      }
+    }
+  }
+}
+
+void Loader::ReadAffinity(const TableReader& in, Route& out) {
+  if (in.Has("affinity_cookie")) {
+    const auto cookie = in.Text("affinity_cookie");
+    if (cookie && !cookie->text.empty() && !IsToken(cookie->text)) {
+      in.AddMistake("affinity_cookie",
+                    Quoted(cookie->text) +
+                        " is not a cookie name; allowed: letters, digits and !#$%&'*+-.^_`|~");
+    } else if (cookie) {
+      out.affinity_cookie = cookie->text;
+    }
+  }
+  if (in.IsAbsentOrEmpty("affinity")) {
+    if (!out.affinity_cookie.empty()) {
+      out.affinity.push_back({AffinitySource::kCookie, out.affinity_cookie, 0});
+    }
+    out.affinity.push_back({AffinitySource::kIp, "", 0});
+    return;
+  }
+  bool reads_cookie = false;
+  for (const TextItem& item : in.Texts("affinity")) {
+    if (auto rule = ParseAffinity(item.text)) {
+      reads_cookie = reads_cookie ||
+                     (rule->source == AffinitySource::kCookie && rule->name == out.affinity_cookie);
+      out.affinity.push_back(std::move(*rule));
+    } else {
+      report_.AddMistake(item.line, item.key, rule.error().message);
+      reads_cookie = true;  // perhaps this was to be the rule: one mistake is enough
+    }
+  }
+  if (!out.affinity_cookie.empty() && !reads_cookie) {
+    in.AddMistake("affinity_cookie", "no rule of affinity reads the cookie that this issues; add " +
+                                         Quoted("cookie:" + out.affinity_cookie) + " to affinity");
+  }
+}
+
+void Loader::ReadCloseCode(const TableReader& in, std::uint16_t& out) {
+  std::uint16_t code = 0;
+  if (!in.ReadCount("close_code", code, 0, std::numeric_limits<std::uint16_t>::max())) {
+    return;
+  }
+  if (code != 1012 && code != 1001) {
+    in.AddMistake("close_code",
+                  std::to_string(code) +
+                      " would make some clients give up instead of reconnecting; allowed: 1012 "
+                      "(service restart) or 1001 (going away)");
+    return;
+  }
+  out = code;
+}
+
+void Loader::CheckPoolUse() {
+  std::vector<std::string_view> names;
+  for (const Pool& pool : config_.pools) {
+    names.push_back(pool.name);
+  }
+  std::vector<bool> used(names.size(), false);
+  for (std::size_t i = 0; i < config_.routes.size(); ++i) {
+    const std::string& wanted = config_.routes[i].pool;
+    const auto found = std::find(names.begin(), names.end(), wanted);
+    if (found != names.end()) {
+      used[static_cast<std::size_t>(found - names.begin())] = true;
+    } else if (!wanted.empty() && !names.empty()) {
+      std::string what = "there is no pool named " + Quoted(wanted) + "; ";
+      if (const auto nearest = Nearest(wanted, names)) {
+        what += "did you mean " + Quoted(*nearest) + "? ";
+      }
+      report_.AddMistake(route_pools_[i].line, route_pools_[i].key,
+                         what + "pools here: " + Joined(names));
+    }
+  }
+  for (std::size_t i = 0; i < used.size(); ++i) {
+    if (!used[i] && !config_.routes.empty()) {
+      report_.AddWarning(pool_places_[i].line, pool_places_[i].key,
+                         "no route uses this pool, so it gets no traffic");
+    }
+  }
+}
+
+void Loader::CheckAdminAddress() {
+  const Admin& admin = config_.admin;
+  if (!admin.enabled || admin.port == 0) {
+    return;
+  }
+  const bool admin_v6 = admin.host.find(':') != std::string::npos;
+  for (std::size_t i = 0; i < config_.listeners.size(); ++i) {
+    const Listener& listener = config_.listeners[i];
+    const bool same_host =
+        listener.host == admin.host || listener.host == (admin_v6 ? "::" : "0.0.0.0");
+    if (listener.port == admin.port && same_host) {
+      report_.AddMistake(listener_places_[i].line, listener_places_[i].key,
+                         "takes the port of the admin interface (" +
+                             HostPort{admin.host, admin.port, true}.Text() +
+                             "); choose another port, or set address in [admin]");
+    }
+  }
+}
+
+// The whole file, or one sentence.
+Result<std::string> ReadWhole(const std::string& path) {
+  if (const auto readable = CheckReadable(path); !readable) {
+    return tl::unexpected(readable.error());
+  }
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) {
+    return SysErr("cannot read " + Quoted(path), errno);
+  }
+  std::string text;
+  std::array<char, 16384> chunk{};
+  for (;;) {
+    const ssize_t got = ::read(fd.get(), chunk.data(), chunk.size());
+    if (got == -1 && errno == EINTR) {
+      continue;
+    }
+    if (got == -1) {
+      return SysErr("cannot read " + Quoted(path), errno);
+    }
+    if (got == 0) {
+      return text;
+    }
+    text.append(chunk.data(), static_cast<std::size_t>(got));
+    if (text.size() > kMostFileBytes) {
+      return Err(Quoted(path) + " is larger than " + FormatSize(kMostFileBytes) +
+                 ", so it is not a configuration");
+    }
+  }
+}
+
+}  // namespace
+
+std::string Mistake::Text() const {
+  std::string text = where;
+  for (const std::string& part : {key, what}) {
+    if (!part.empty()) {
+      text += text.empty() ? part : ": " + part;
+    }
+  }
+  return text;
+}
+
+LoadResult LoadText(std::string_view text, const std::string& name, const std::string& base_dir) {
+  LoadResult result;
+  Report report(name);
+  try {
+    const toml::table document = toml::parse(text, std::string_view(name));
+    result.config = Loader(report, document, base_dir).Load();
+  } catch (const toml::parse_error& error) {
+    // The description of an error inside a string may quote it; keep the message one line.
+    std::string what = "not valid TOML: ";
+    for (const char c : error.description()) {
+      what += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+    }
+    report.AddMistake(std::max<std::size_t>(1, error.source().begin.line), "",
+                      what + " (column " + std::to_string(error.source().begin.column) + ")");
+  }
+  result.mistakes = report.TakeMistakes();
+  result.warnings = report.TakeWarnings();
+  return result;
+}
+
+LoadResult LoadFile(const std::string& path) {
+  const auto text = ReadWhole(path);
+  if (!text) {
+    LoadResult result;
+    result.mistakes.push_back({"", "", text.error().message});
+    return result;
+  }
+  return LoadText(*text, path, std::filesystem::path(path).parent_path().string());
+}
+
+}  // namespace sluice::config

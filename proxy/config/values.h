@@ -1,0 +1,81 @@
+// The small languages inside the strings of a configuration file: durations, sizes, addresses,
+// origins, CIDR blocks, affinity rules. Each function takes the text of one value and returns what
+// it means or one sentence that says what is wrong and what is allowed. Pure but for CheckReadable.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "proxy/base/clock.h"
+#include "proxy/base/result.h"
+#include "proxy/config/config.h"
+
+namespace sluice::config {
+
+// The text between double quotes; control characters become \xNN and the far end of a long text
+// is cut, so that a message stays one line whatever a file holds.
+[[nodiscard]] std::string Quoted(std::string_view text);
+
+// "a, b, c".
+[[nodiscard]] std::string Joined(std::span<const std::string_view> words);
+
+// The word that `text` probably meant, or nothing when none is near.
+[[nodiscard]] std::optional<std::string_view> Nearest(std::string_view text,
+                                                      std::span<const std::string_view> words);
+
+// "500ms", "30s", "2m", "1h": a whole number and one unit.
+[[nodiscard]] Result<Millis> ParseDuration(std::string_view text);
+// The same in reverse, with the largest unit that needs no fraction.
+[[nodiscard]] std::string FormatDuration(Millis duration);
+
+// "100B", "16KB", "64KiB", "1MiB", "2GB": a whole number and one unit; KB is 1000, KiB 1024 bytes.
+[[nodiscard]] Result<std::uint64_t> ParseSize(std::string_view text);
+[[nodiscard]] std::string FormatSize(std::uint64_t bytes);
+
+struct HostPort {
+  std::string host;  // a numeric address in its canonical form and without brackets, or a name
+  std::uint16_t port = 0;
+  bool numeric = false;
+
+  // "127.0.0.1:80", "[::1]:80", "db.local:80".
+  [[nodiscard]] std::string Text() const;
+};
+
+// "10.0.0.1:80", "[::1]:80" or "name:80"; port 0 to 65535.
+[[nodiscard]] Result<HostPort> ParseHostPort(std::string_view text);
+
+// For a numeric address in its canonical form: 127.0.0.0/8 or ::1.
+[[nodiscard]] bool IsLoopback(std::string_view host) noexcept;
+
+// "10.0.0.0/8" or "fd00::/8", with no bit set behind the prefix.
+[[nodiscard]] Result<std::string> ParseCidr(std::string_view text);
+
+// What a route matches the Host field with, in lower case: "chat.example.com", "*.example.com", a
+// numeric address (IPv6 in brackets), or "" for any.
+[[nodiscard]] Result<std::string> ParseRouteHost(std::string_view text);
+
+// A path prefix; comes back without slashes at its end ("/" stays).
+[[nodiscard]] Result<std::string> ParseRoutePath(std::string_view text);
+
+// scheme://host[:port] as browsers send it in Origin (RFC 6454 section 7); lower case.
+[[nodiscard]] Result<std::string> ParseOrigin(std::string_view text);
+
+// "cookie:NAME", "header:NAME", "query:NAME", "path:N" or "ip".
+[[nodiscard]] Result<AffinityRule> ParseAffinity(std::string_view text);
+
+// RFC 9110 section 5.6.2: what the names of header fields and cookies are made of.
+[[nodiscard]] bool IsToken(std::string_view text) noexcept;
+
+// Names that end up as metric labels and in URLs of the admin interface.
+[[nodiscard]] Result<std::string> ParseName(std::string_view text);
+
+// RFC 6455 section 5.5: a CLOSE holds two bytes of code and at most 123 of reason.
+[[nodiscard]] Result<std::string> ParseCloseReason(std::string_view text);
+
+// Opens the file for reading and closes it again.
+[[nodiscard]] Result<void> CheckReadable(const std::string& path);
+
+}  // namespace sluice::config
