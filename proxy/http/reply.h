@@ -15,10 +15,10 @@ void AppendField(std::string& out, std::string_view name, std::string_view value
 
 struct Reply {
   int status = 400;
-  std::string_view text;          // one sentence for the body, without a newline
-  std::string_view extra_fields;  // whole lines, each ending with CRLF, or empty
-  bool close = true;              // adds Connection: close
-  bool head_only = false;         // the answer to HEAD: the length without the body
+  std::string_view text = {};          // one sentence for the body, without a newline
+  std::string_view extra_fields = {};  // whole lines, each ending with CRLF, or empty
+  bool close = true;                   // adds Connection: close
+  bool head_only = false;              // the answer to HEAD: the length without the body
 };
 
 // A whole answer: status line, Content-Type: text/plain; charset=utf-8, Content-Length,
