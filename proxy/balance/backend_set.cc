@@ -31,7 +31,8 @@ constexpr std::size_t kMaxTurns = 4096;
 // The h of one backend for one key: the middle of one of 2^52 equal slices of (0, 1), which a
 // double holds exactly, and so does its distance to 1. Never 0 or 1.
 [[nodiscard]] double UnitHash(std::uint64_t name_hash, std::uint64_t key_hash) noexcept {
-  return (static_cast<double>(Mix(name_hash ^ key_hash) >> 12) + 0.5) * 0x1.0p-52;
+  const auto slice = static_cast<std::int64_t>(Mix(name_hash ^ key_hash) >> 12);
+  return (static_cast<double>(slice) + 0.5) * 0x1.0p-52;  // from signed: one instruction on x86
 }
 
 [[nodiscard]] std::int64_t OpenOf(const BackendState& state) noexcept {
@@ -56,6 +57,10 @@ BackendSet::BackendSet(Options options, std::vector<Backend> backends)
   std::sort(entries_.begin(), entries_.end(), [this](const Entry& a, const Entry& b) {
     return backends_[a.index].name < backends_[b.index].name;
   });
+  for (const Entry& entry : entries_) {  // in their order, so that rounding is the same everywhere
+    weight_sum_ += entry.weight;
+    weights_are_equal_ = weights_are_equal_ && entry.weight == entries_.front().weight;
+  }
   if (options_.policy == Policy::kRoundRobin) {
     BuildSchedule();
   }
@@ -86,78 +91,76 @@ std::optional<Pick> BackendSet::Choose(std::uint64_t key_hash, std::span<const s
 bool BackendSet::IsEligible(const Entry& entry, std::span<const std::size_t> tried) noexcept {
   return entry.state->healthy.load(std::memory_order_relaxed) &&
          !entry.state->draining.load(std::memory_order_relaxed) &&
-         std::find(tried.begin(), tried.end(), entry.index) == tried.end();
+         (tried.empty() || std::find(tried.begin(), tried.end(), entry.index) == tried.end());
 }
 
 std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash,
                                                  std::span<const std::size_t> tried) const {
-  // A backend of weight w may hold at most ceil(cap_per_weight * w) sessions, the new one
-  // included. Kept as a quotient of whole numbers where weights are whole, so that a cap that is
-  // an integer is not rounded up by a stray last bit.
-  double cap_numerator = kInfinity;
-  double weights = 0;
+  const auto is_eligible = [tried](const Entry& entry) { return IsEligible(entry, tried); };
+  const Entry* home = FirstChoice(key_hash, [](const Entry&) { return true; });
+  if (home == nullptr) {
+    return std::nullopt;
+  }
+  const bool home_is_eligible = is_eligible(*home);
+  const Entry* chosen = nullptr;
   if (options_.bounded_load > 0) {
+    double weights = weight_sum_;
     std::int64_t open = 0;
     for (const Entry& entry : entries_) {
-      if (IsEligible(entry, tried)) {
-        weights += entry.weight;
+      if (is_eligible(entry)) {
         open += OpenOf(*entry.state);
+      } else {
+        weights -= entry.weight;
       }
     }
-    cap_numerator = options_.bounded_load * static_cast<double>(open + 1);
+    // open + 1 <= ceil(load * weight / weights), without a division: for a whole number `open`
+    // that is open < load * weight / weights.
+    const double load = options_.bounded_load * static_cast<double>(open + 1);
+    const auto has_room = [weights, load](const Entry& entry) {
+      return static_cast<double>(OpenOf(*entry.state)) * weights < load * entry.weight;
+    };
+    chosen =
+        home_is_eligible && has_room(*home) ? home : FirstChoice(key_hash, [&](const Entry& entry) {
+          return is_eligible(entry) && has_room(entry);
+        });
   }
-  const auto has_room = [&](const Entry& entry) {
-    return cap_numerator == kInfinity || static_cast<double>(OpenOf(*entry.state) + 1) <=
-                                             std::ceil(cap_numerator * entry.weight / weights);
-  };
-
-  struct Best {
-    const Entry* entry = nullptr;
-    double cost = kInfinity;
-
-    void Offer(const Entry& candidate, double candidate_cost) noexcept {
-      if (candidate_cost < cost) {
-        entry = &candidate;
-        cost = candidate_cost;
-      }
-    }
-  };
-
-  Best home;      // of all, whatever their state
-  Best eligible;  // of those that may be taken
-  Best roomy;     // of those that may be taken and are below their cap
-  bool home_is_eligible = false;
-  for (const Entry& entry : entries_) {
-    const bool is_eligible = IsEligible(entry, tried);
-    const bool is_roomy = is_eligible && has_room(entry);
-    const double h = UnitHash(entry.name_hash, key_hash);
-    // The least -ln(h) / w is the greatest -w / ln(h). As -ln(h) >= 1 - h, most candidates are
-    // seen to lose without the logarithm, which is what a pick would mostly be spent on.
-    const double bar = is_roomy ? roomy.cost : is_eligible ? eligible.cost : home.cost;
-    if ((1.0 - h) * entry.inverse_weight >= bar) {
-      continue;
-    }
-    const double cost = -std::log(h) * entry.inverse_weight;
-    home.Offer(entry, cost);
-    if (home.entry == &entry) {
-      home_is_eligible = is_eligible;
-    }
-    if (is_eligible) {
-      eligible.Offer(entry, cost);
-    }
-    if (is_roomy) {
-      roomy.Offer(entry, cost);
-    }
+  // Without a bound; and when nobody has room, which with c >= 1 takes other threads that fill
+  // the pool in between.
+  if (chosen == nullptr) {
+    chosen = home_is_eligible ? home : FirstChoice(key_hash, is_eligible);
   }
-  // With c >= 1 somebody has room, unless other threads filled it between the two loops.
-  const Entry* chosen = roomy.entry != nullptr ? roomy.entry : eligible.entry;
   if (chosen == nullptr) {
     return std::nullopt;
   }
-  if (chosen == home.entry) {
+  if (chosen == home) {
     return Pick{chosen->index, PickHow::kHome};
   }
   return Pick{chosen->index, home_is_eligible ? PickHow::kOverflow : PickHow::kFallback};
+}
+
+// The backend with the highest score among those that `may_take` admits, or null.
+template <class MayTake>
+const BackendSet::Entry* BackendSet::FirstChoice(std::uint64_t key_hash, MayTake may_take) const {
+  const Entry* best = nullptr;
+  double best_cost = kInfinity;
+  for (const Entry& entry : entries_) {
+    const double h = UnitHash(entry.name_hash, key_hash);
+    // The least -ln(h) / w is the greatest -w / ln(h). As -ln(h) >= 1 - h, most candidates are
+    // seen to lose without the logarithm, which is what a pick would mostly be spent on.
+    // Where all weights are equal the greatest h wins, and no logarithm is needed at all.
+    double cost = (1.0 - h) * entry.inverse_weight;
+    if (cost >= best_cost || !may_take(entry)) {
+      continue;
+    }
+    if (!weights_are_equal_) {
+      cost = -std::log(h) * entry.inverse_weight;
+    }
+    if (cost < best_cost) {
+      best = &entry;
+      best_cost = cost;
+    }
+  }
+  return best;
 }
 
 const BackendSet::Entry* BackendSet::LeastLoaded(std::uint64_t key_hash,

@@ -90,6 +90,8 @@ class BackendSet {
 
   [[nodiscard]] std::optional<Pick> ChooseRendezvous(std::uint64_t key_hash,
                                                      std::span<const std::size_t> tried) const;
+  template <class MayTake>
+  [[nodiscard]] const Entry* FirstChoice(std::uint64_t key_hash, MayTake may_take) const;
   [[nodiscard]] const Entry* LeastLoaded(std::uint64_t key_hash,
                                          std::span<const std::size_t> tried) const;
   [[nodiscard]] const Entry* BetterOfTwo(std::span<const std::size_t> tried, Random& random) const;
@@ -99,7 +101,9 @@ class BackendSet {
 
   Options options_;
   std::vector<Backend> backends_;
-  std::vector<Entry> entries_;           // by name, so that a tie goes to the lower name
+  std::vector<Entry> entries_;  // by name, so that a tie goes to the lower name
+  double weight_sum_ = 0;
+  bool weights_are_equal_ = true;
   std::vector<std::uint32_t> schedule_;  // kRoundRobin: one period of turns, into entries_
   mutable std::atomic<std::uint64_t> turn_{0};
 };

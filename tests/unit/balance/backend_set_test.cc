@@ -24,15 +24,15 @@
 namespace sluice::balance::test {
 namespace {
 
-constexpr std::uint64_t kKeys = 100'000;
 constexpr BackendSet::Options kUnbounded{Policy::kRendezvous, 0};
 
 const Weights kEqual = {{"chat-1", 1}, {"chat-2", 1}, {"chat-3", 1}};
 const Weights kWeighted = {{"a", 1}, {"b", 2}, {"c", 0.5}, {"d", 4}};
 const Weights kTen = EqualWeights(10);
 
-std::vector<std::string> AllChoices(Pool& pool) {
-  std::vector<std::string> names;
+// Lives as long as the pool.
+std::vector<std::string_view> AllChoices(Pool& pool) {
+  std::vector<std::string_view> names;
   names.reserve(kKeys);
   for (std::uint64_t key = 0; key < kKeys; ++key) {
     names.push_back(pool.NameFor(key));
@@ -111,7 +111,7 @@ TEST(Rendezvous, MatchesTheGoldenVectors) {
 
 TEST(Rendezvous, RemovingOneOfTenMovesItsOwnKeysOnly) {
   Pool whole(kTen);
-  const std::vector<std::string> before = AllChoices(whole);
+  const std::vector<std::string_view> before = AllChoices(whole);
   for (std::size_t removed = 0; removed < kTen.size(); ++removed) {
     Weights rest = kTen;
     rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(removed));
@@ -119,7 +119,7 @@ TEST(Rendezvous, RemovingOneOfTenMovesItsOwnKeysOnly) {
     std::size_t innocents_moved = 0;
     std::size_t kept_on_removed = 0;
     for (std::uint64_t key = 0; key < kKeys; ++key) {
-      const std::string now = pool.NameFor(key);
+      const std::string_view now = pool.NameFor(key);
       innocents_moved += before[key] != kTen[removed].first && now != before[key] ? 1 : 0;
       kept_on_removed += now == kTen[removed].first ? 1 : 0;
     }
@@ -130,7 +130,7 @@ TEST(Rendezvous, RemovingOneOfTenMovesItsOwnKeysOnly) {
 
 TEST(Rendezvous, OneBackendDownMovesItsOwnKeysOnly) {
   Pool pool(kTen);
-  const std::vector<std::string> before = AllChoices(pool);
+  const std::vector<std::string_view> before = AllChoices(pool);
   pool.state(4).healthy = false;
   std::size_t innocents_moved = 0;
   std::size_t moved = 0;
@@ -152,7 +152,7 @@ TEST(Rendezvous, AddingOneMovesItsShareAndAllOfThatToIt) {
     std::size_t moved = 0;
     std::size_t moved_elsewhere = 0;
     for (std::uint64_t key = 0; key < kKeys; ++key) {
-      const std::string now = after.NameFor(key);
+      const std::string_view now = after.NameFor(key);
       if (now != before.NameFor(key)) {
         ++moved;
         moved_elsewhere += now != added ? 1 : 0;
@@ -172,7 +172,7 @@ TEST(Rendezvous, RaisingAWeightMovesKeysToThatBackendOnly) {
   std::size_t moved = 0;
   std::size_t moved_elsewhere = 0;
   for (std::uint64_t key = 0; key < kKeys; ++key) {
-    const std::string now = after.NameFor(key);
+    const std::string_view now = after.NameFor(key);
     if (now != before.NameFor(key)) {
       ++moved;
       moved_elsewhere += now != heavier[0].first ? 1 : 0;
@@ -212,8 +212,8 @@ TEST(Rendezvous, TwoSetsBuiltApartPickAlike) {
 
 TEST(Rendezvous, SharesAreEven) {
   Pool pool(kTen);
-  std::map<std::string, std::size_t> keys;
-  for (const std::string& name : AllChoices(pool)) {
+  std::map<std::string_view, std::size_t> keys;
+  for (const std::string_view name : AllChoices(pool)) {
     ++keys[name];
   }
   ASSERT_EQ(keys.size(), kTen.size());
@@ -225,8 +225,8 @@ TEST(Rendezvous, SharesAreEven) {
 
 TEST(Rendezvous, WeightTwoGetsTwice) {
   Pool pool({{"one", 1}, {"two", 2}, {"uno", 1}});
-  std::map<std::string, double> keys;
-  for (const std::string& name : AllChoices(pool)) {
+  std::map<std::string_view, double> keys;
+  for (const std::string_view name : AllChoices(pool)) {
     keys[name] += 1;
   }
   EXPECT_NEAR(keys["two"] / keys["one"], 2.0, 0.1);

@@ -3,6 +3,7 @@
 #include <array>
 #include <map>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -87,9 +88,9 @@ TEST(LeastConnections, TakesTheLeastOpenPerWeight) {
 TEST(LeastConnections, BreaksTiesByRendezvousOrder) {
   Pool pool(EqualWeights(10), {Policy::kLeastConnections, 0});
   Pool hashed(EqualWeights(10));
-  std::map<std::string, int> used;
+  std::map<std::string_view, int> used;
   for (std::uint64_t key = 0; key < 1000; ++key) {
-    const std::string name = pool.NameFor(key);
+    const std::string_view name = pool.NameFor(key);
     ASSERT_EQ(name, hashed.NameFor(key));
     ++used[name];
   }

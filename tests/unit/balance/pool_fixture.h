@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -21,6 +23,20 @@ inline Weights EqualWeights(std::size_t count) {
     weights.emplace_back("ws-" + std::to_string(i), 1.0);
   }
   return weights;
+}
+
+inline constexpr std::uint64_t kKeys = 100'000;
+
+// The hash of key number `key`. REQUIRES: key < kKeys.
+inline std::uint64_t KeyHash(std::uint64_t key) {
+  static const std::vector<std::uint64_t> hashes = [] {
+    std::vector<std::uint64_t> all;
+    for (std::uint64_t i = 0; i < kKeys; ++i) {
+      all.push_back(HashKey("key-" + std::to_string(i)));
+    }
+    return all;
+  }();
+  return hashes[key];
 }
 
 inline std::vector<Backend> MakeBackends(const Weights& weights) {
@@ -42,10 +58,11 @@ struct Pool {
     return set.Choose(key_hash, tried, random);
   }
 
-  // The name chosen for key number `key`, or "" when nothing is left.
-  std::string NameFor(std::uint64_t key, std::vector<std::size_t> tried = {}) {
-    const auto pick = Choose(HashKey("key-" + std::to_string(key)), std::move(tried));
-    return pick.has_value() ? set.backends()[pick->index].name : std::string();
+  // The name chosen for key number `key`, or "" when nothing is left. Lives as long as the pool.
+  std::string_view NameFor(std::uint64_t key, std::span<const std::size_t> tried = {}) {
+    const auto pick = set.Choose(KeyHash(key), tried, random);
+    return pick.has_value() ? std::string_view(set.backends()[pick->index].name)
+                            : std::string_view();
   }
 
   // Chooses and takes, as a caller does.
