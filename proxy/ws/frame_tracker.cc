@@ -265,7 +265,7 @@ FrameTracker::Step FrameTracker::TakePayload(Bytes input, std::size_t header_byt
       // A CLOSE has the short length form, so its mask begins at byte 2.
       const unsigned mask = mask_bit_ != 0 ? header_[2U + close_code_bytes_] : 0U;
       const unsigned byte = std::to_integer<unsigned>(input[i]) ^ mask;
-      close_code_partial_ = static_cast<std::uint16_t>(close_code_partial_ << 8U | byte);
+      close_code_partial_ = static_cast<std::uint16_t>(close_code_partial_ * 256U + byte);
     }
   }
   payload_left_ -= taken;

@@ -142,8 +142,7 @@ bool UpgradesToWebSocketOnly(const Fields& fields) {
 }
 
 bool IsUpgradeKey(std::string_view value) noexcept {
-  // 16 bytes have exactly one canonical length.
-  return value.size() == 24 && Base64DecodedSize(value) == std::size_t{16};
+  return Base64DecodedSize(value) == std::size_t{16};
 }
 
 // Fills `protocols`; false if one is not a token, comes twice, or there are too many.

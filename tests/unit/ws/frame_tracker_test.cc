@@ -7,6 +7,7 @@
 #include <ostream>
 #include <random>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -76,22 +77,22 @@ std::vector<std::string> Story(FrameTracker& tracker, const std::vector<std::str
       if (step.event == Event::kNeedMore) {
         break;
       }
+      std::ostringstream line;
       if (step.event == Event::kBad) {
-        story.push_back("bad " + std::string(tracker.fault().reason) + " " +
-                        std::to_string(tracker.fault().close_code));
+        line << "bad " << tracker.fault().reason << ' ' << tracker.fault().close_code;
+        story.push_back(line.str());
         return story;
       }
-      std::string line = std::to_string(position);
+      line << position;
       if (step.event == Event::kFrameEnd) {
-        line += " frame";
+        line << " frame";
       } else {
-        line += " " + std::string(Name(tracker.opcode())) + " " +
-                std::to_string(tracker.message_bytes());
+        line << ' ' << Name(tracker.opcode()) << ' ' << tracker.message_bytes();
         if (tracker.opcode() == Opcode::kClose) {
-          line += " " + std::to_string(tracker.close_code());
+          line << ' ' << tracker.close_code();
         }
       }
-      story.push_back(line);
+      story.push_back(line.str());
     }
   }
   return story;
