@@ -401,7 +401,7 @@ TEST(CheckUpgradeRequest, CostsLittleOnJunk) {
 #else
   constexpr auto kBound = std::chrono::milliseconds(30);
 #endif
-  constexpr std::size_t kSize = 64 * 1024;
+  constexpr std::size_t kSize = 32 * 1024;  // what a head can hold
   std::string unique;
   for (int i = 0; unique.size() < kSize; ++i) {
     unique += std::to_string(i) + ",";
