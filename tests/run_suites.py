@@ -16,6 +16,7 @@ import fnmatch
 import json
 import os
 import pathlib
+import platform
 import signal
 import subprocess
 import sys
@@ -26,7 +27,10 @@ import xml.etree.ElementTree as ElementTree
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "test-results"
 PYTHON = "/usr/bin/python3"
-NODE = ROOT / "tests" / "e2e" / "node_modules" / ".bin" / "node"
+# From npm, since Debian's Node is too old for playwright-core. By its full path: the npm of Debian 12
+# makes no link in .bin for an optional package.
+NODE_ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), "unknown")
+NODE = ROOT / f"tests/e2e/node_modules/node-linux-{NODE_ARCHITECTURE}/bin/node"
 
 # Each of these has to exist: a folder whose tests are no longer built is a failure, not a gap.
 # Others that the build makes are run as well.
