@@ -2,7 +2,8 @@
 // one plan per worker, driven by its Worker.
 //
 //   Serving --Start--> Refusing --ready_delay--> Closing --window + grace--> Killing
-//      (a second signal moves any state to Closing at once, with a window of zero)
+//      (a second signal moves Serving and Refusing to Closing at once, and ends the window there
+//      and in Closing; nothing leads back, and nothing prolongs)
 //
 //   Serving   everything as always
 //   Refusing  readiness fails, listeners still accept, new upgrades are refused
@@ -21,10 +22,10 @@ namespace sluice::drain {
 enum class Stage : std::uint8_t { kServing, kRefusing, kClosing, kKilling };
 
 struct DrainOptions {
-  Millis ready_delay{0};   // how long listeners go on accepting after readiness failed
-  Millis window{30'000};   // closes are spread uniformly over this span
-  Millis grace{10'000};    // after the window, for the last handshakes
-  double rate = 0;         // closes started per second by this worker; 0: no cap
+  Millis ready_delay{0};  // how long listeners go on accepting after readiness failed
+  Millis window{30'000};  // closes are spread uniformly over this span
+  Millis grace{10'000};   // after the window, for the last handshakes
+  double rate = 0;        // closes started per second by this worker; 0: no cap
 };
 
 class DrainPlan {
@@ -34,7 +35,9 @@ class DrainPlan {
   // Begins to drain. Does nothing when it has begun already.
   void Start(Instant now) noexcept;
 
-  // A second signal: closing starts now, all at once, and is over after `limit`.
+  // A second signal: closing starts now, all at once and without the rate cap, and is over after
+  // `limit` or when it would have been over anyway, if that is sooner. The caller asks CloseAt
+  // again for what it has left. Does nothing in kKilling.
   void Hurry(Instant now, Millis limit) noexcept;
 
   [[nodiscard]] Stage StageAt(Instant now) const noexcept;
@@ -42,12 +45,26 @@ class DrainPlan {
   // When the stage changes next; Instant::max() in kServing and kKilling.
   [[nodiscard]] Instant NextChange(Instant now) const noexcept;
 
-  // The instant at which one session is to be closed: uniform in the window, later when the rate
-  // cap has no earlier slot left, never after the end of the window unless the cap demands it;
-  // and never after kill_at(). Call once per session when Closing begins (for stratified pacing
-  // `index` of `count` sessions gets the index-th slice of the window, jittered inside it).
+  // The instant at which one session is to be closed: `index` of `count` sessions gets the
+  // index-th slice of the window and is jittered inside it, so the whole is uniform without the
+  // clumps of independent draws. Later when the rate cap has no earlier slot left, but never
+  // after kill_at(). May lie in the past (a session that arrives late): close it at once.
+  // Call once per session when Closing begins, by rising index: the rate cap deals its slots in
+  // the order of the calls.
   // REQUIRES: Start or Hurry was called; index < count.
   [[nodiscard]] Instant CloseAt(std::size_t index, std::size_t count, Random& random) noexcept;
 
   // When what is left is cut. REQUIRES: Start or Hurry was called.
   [[nodiscard]] Instant kill_at() const noexcept;
+
+ private:
+  DrainOptions options_;
+  bool begun_ = false;
+  bool hurried_ = false;
+  Instant closing_at_;   // from here on kClosing
+  Instant window_from_;  // where the slices of CloseAt begin: closing_at_, or when Hurry came
+  Instant kill_at_;      // from here on kKilling
+  Instant next_slot_;    // the earliest close that the rate cap still allows
+};
+
+}  // namespace sluice::drain
