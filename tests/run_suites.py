@@ -103,24 +103,30 @@ def unit_suites():
     return [gtest_suite(name, directory / name, 120, environment) for name in sorted(names)]
 
 
+def soak_suite(churn):
+    """The churn test for ten times as many rounds: what leaks a little shows."""
+    return dataclasses.replace(churn, name="soak_churn", timeout=1800, long=True,
+                               environment={**churn.environment, "SLUICE_CHURN_ROUNDS": "200"})
+
+
+def fuzz_targets():
+    """Named by their sources: a target that is no longer built is a failure."""
+    return sorted(path.stem for path in (ROOT / "tests" / "fuzz").glob("*_fuzz.cc"))
+
+
 def replay_suites():
     """The fuzz targets fed with their kept inputs, under the sanitizers."""
-    directory = ROOT / "build" / "asan" / "bin"
-    corpus = ROOT / "tests" / "fuzz" / "corpus"
-    names = {path.name for path in corpus.iterdir()} if corpus.is_dir() else set()
-    names |= {path.name.removeprefix("replay_") for path in directory.glob("replay_*")}
     suites = []
-    for name in sorted(names) or ["(none)"]:
-        binary = directory / f"replay_{name}"
-        inputs = corpus / name
-        first_inputs = sorted(inputs.iterdir())[:1] if inputs.is_dir() else []
+    for name in fuzz_targets():
+        binary = ROOT / "build" / "asan" / "bin" / f"replay_{name}"
+        inputs = ROOT / "tests" / "fuzz" / "corpus" / name
         suites.append(Suite(
-            name=f"replay_{name}",
+            name=f"replay_{name.removesuffix('_fuzz')}",
             command=[str(binary), str(inputs)],
             timeout=120,
             environment=test_preset_environment("asan"),
             reports=False,
-            needs=[binary, *(first_inputs or [inputs / "(any input)"])],
+            needs=[binary, inputs],
         ))
     return suites
 
@@ -145,6 +151,12 @@ def release_binary():
     return ROOT / "build" / "release" / "bin" / "sluice"
 
 
+def test_files(folder, pattern):
+    """The test files of tests/<folder>; when there are none, one that cannot be found."""
+    directory = ROOT / "tests" / folder
+    return sorted(directory.glob(pattern)) or [directory / pattern.replace("*", "(any)")]
+
+
 def python_suites(prefix, folder, timeout):
     return [
         Suite(
@@ -153,9 +165,9 @@ def python_suites(prefix, folder, timeout):
                      "{report}"],
             timeout=timeout,
             environment={"SLUICE_BIN": str(release_binary())},
-            needs=[release_binary()],
+            needs=[release_binary(), path],
         )
-        for path in sorted((ROOT / "tests" / folder).glob("*_test.py"))
+        for path in test_files(folder, "*_test.py")
     ]
 
 
@@ -168,31 +180,28 @@ def node_suites():
                      "--test-reporter-destination=stdout", str(path)],
             timeout=180,
             environment={"SLUICE_BIN": str(release_binary()), "NODE_NO_WARNINGS": "1"},
-            needs=[release_binary(), NODE],
+            needs=[release_binary(), NODE, path],
         )
-        for path in sorted((ROOT / "tests" / "e2e").glob("*.test.mjs"))
+        for path in test_files("e2e", "*.test.mjs")
     ]
 
 
 def fuzz_suites():
     """A minute of libFuzzer for each target; the kept inputs are where it starts."""
-    corpus = ROOT / "tests" / "fuzz" / "corpus"
-    directory = ROOT / "build" / "fuzz" / "bin"
-    names = sorted(path.name for path in corpus.iterdir()) if corpus.is_dir() else []
     suites = []
-    for name in names or ["(none)"]:
-        binary = directory / f"fuzz_{name}"
-        found = RESULTS / "fuzz" / name
+    for name in fuzz_targets():
+        binary = ROOT / "build" / "fuzz" / "bin" / name
+        inputs = ROOT / "tests" / "fuzz" / "corpus" / name
         suites.append(Suite(
-            name=f"fuzz_{name}",
+            name=f"fuzz_{name.removesuffix('_fuzz')}",
             command=["sh", "-c",
                      'mkdir -p "$1" && exec "$2" -max_total_time=60 -timeout=10'
                      ' -artifact_prefix="$1/" "$1" "$3"',
-                     "sh", str(found), str(binary), str(corpus / name)],
+                     "sh", str(RESULTS / "fuzz" / name), str(binary), str(inputs)],
             timeout=180,
             reports=False,
             long=True,
-            needs=[binary],
+            needs=[binary, inputs],
         ))
     return suites
 
@@ -206,8 +215,9 @@ def all_suites():
     suites += python_suites("e2e", "e2e", 180)
     suites += node_suites()
     suites += fuzz_suites()
+    suites += [soak_suite(suite) for suite in suites if suite.name == "e2e_churn"]
     image = ROOT / "tests" / "docker" / "build_image.sh"
-    suites.append(Suite(name="docker_image", command=[str(image)], timeout=1800, reports=False,
+    suites.append(Suite(name="image_build", command=[str(image)], timeout=1800, reports=False,
                         long=True, needs=[image]))
     return suites
 
@@ -257,9 +267,14 @@ def run(suite):
     command = [part.replace("{report}", str(report)) for part in suite.command]
     status = None
     with log_path.open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
-                                   stderr=subprocess.STDOUT, start_new_session=True,
-                                   env={**os.environ, **suite.environment})
+        try:
+            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
+                                       stderr=subprocess.STDOUT, start_new_session=True,
+                                       env={**os.environ, **suite.environment})
+        except OSError as error:
+            outcome.failed = 1
+            outcome.complaints.append(f"does not start: {error}")
+            return outcome
         try:
             status = process.wait(timeout=suite.timeout)
         except subprocess.TimeoutExpired:
@@ -368,7 +383,7 @@ def main():
     if options.only:
         suites = [suite for suite in suites
                   if any(fnmatch.fnmatch(suite.name, pattern) for pattern in options.only)]
-    elif not options.long:
+    elif not options.long and not options.list:
         suites = [suite for suite in suites if not suite.long]
     if options.list:
         for suite in suites:

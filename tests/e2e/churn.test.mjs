@@ -8,7 +8,7 @@ import tls from 'node:tls';
 import { metric, startHelper, startSluice, waitFor, within } from './lib/sluice.mjs';
 import { WireClient, closePayload, encode, opcodes } from './lib/wire.mjs';
 
-const rounds = 20;
+const rounds = Number(process.env.SLUICE_CHURN_ROUNDS ?? 20);
 const sessions = 1000;
 const tlsSessions = 100; // of these; a handshake costs the client more than a plain session
 const warmUp = 3; // rounds, after which caches and pools have their size

@@ -22,8 +22,8 @@ def taplo(*arguments):
                           cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 
 
-def check_schema(path):
-    return taplo("check", "--no-auto-config", "--schema", SCHEMA.as_uri(), str(path))
+def check_schema(*paths):
+    return taplo("check", "--no-auto-config", "--schema", SCHEMA.as_uri(), *map(str, paths))
 
 
 class ConfigSamplesTest(unittest.TestCase):
@@ -40,10 +40,8 @@ class ConfigSamplesTest(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_each_fits_the_schema(self):
-        for path in SAMPLES:
-            with self.subTest(sample=path.name):
-                done = check_schema(path)
-                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        done = check_schema(*SAMPLES)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_the_schema_refuses_an_unknown_key_and_a_wrong_type(self):
         good = (ROOT / "config" / "minimal.toml").read_text()
