@@ -57,6 +57,9 @@ class Chunked : public testing::TestWithParam<Case> {};
 
 TEST_P(Chunked, IsTheSameHoweverTheBytesAreCut) {
   test::ForEachSplit(GetParam().input, [&](const auto& pieces, const std::string& how) {
+    if (HasFailure()) {
+      return;  // one cut is enough to read
+    }
     EXPECT_EQ(Decode(pieces), GetParam().want) << how;
   });
 }

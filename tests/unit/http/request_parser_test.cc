@@ -71,6 +71,9 @@ TEST_P(RequestRefusal, IsTheSameHoweverTheBytesAreCut) {
   const Refusal& row = GetParam();
   RequestParser parser(kSmall);
   test::ForEachSplit(row.input, [&](const auto& pieces, const std::string& how) {
+    if (HasFailure()) {
+      return;  // one cut is enough to read
+    }
     parser.Reset();
     EXPECT_EQ(Feed(parser, pieces, [&](std::string_view bytes) { return parser.Parse(bytes); }),
               "bad " + std::to_string(row.status) + " " + row.label)
@@ -295,6 +298,9 @@ TEST_P(RequestReading, IsTheSameHoweverTheBytesAreCut) {
   const Reading& row = GetParam();
   RequestParser parser;
   test::ForEachSplit(row.input, [&](const auto& pieces, const std::string& how) {
+    if (HasFailure()) {
+      return;  // one cut is enough to read
+    }
     parser.Reset();
     const std::string verdict =
         Feed(parser, pieces, [&](std::string_view bytes) { return parser.Parse(bytes); });
@@ -347,7 +353,7 @@ const Reading kClients[] = {
      "Sec-WebSocket-Key: Iv8io/9s+lYFgZWcXczP8Q==\r\nSec-WebSocket-Version: 13\r\n"
      "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
      "User-Agent: Python/3.11 websockets/10.4\r\n\r\n",
-     "GET|/ws|/ws||localhost:9000|1.1 keep-alive framing=0 length=0", 8},
+     "GET|/ws|/ws||localhost:9000|1.1 keep-alive framing=0 length=0", 7},
     {"SocketIoPollingPost",
      "POST /socket.io/?EIO=4&transport=polling&t=P0aBcDe&sid=lv_VI97HAXpY6yYWAAAC HTTP/1.1\r\n"
      "Host: app.example.com\r\nContent-Type: text/plain;charset=UTF-8\r\nContent-Length: 2\r\n"

@@ -48,6 +48,9 @@ TEST_P(ResponseRefusal, IsTheSameHoweverTheBytesAreCut) {
   const Refusal& row = GetParam();
   ResponseParser parser(kSmall);
   test::ForEachSplit(row.input, [&](const auto& pieces, const std::string& how) {
+    if (HasFailure()) {
+      return;  // one cut is enough to read
+    }
     parser.Reset();
     EXPECT_EQ(
         Feed(parser, pieces, [&](std::string_view bytes) { return parser.Parse(bytes, false); }),
@@ -118,6 +121,9 @@ TEST_P(ResponseReading, IsTheSameHoweverTheBytesAreCut) {
   const Reading& row = GetParam();
   ResponseParser parser;
   test::ForEachSplit(row.input, [&](const auto& pieces, const std::string& how) {
+    if (HasFailure()) {
+      return;  // one cut is enough to read
+    }
     parser.Reset();
     const std::string verdict = Feed(parser, pieces, [&](std::string_view bytes) {
       return parser.Parse(bytes, row.answers_head_request);
