@@ -25,18 +25,20 @@ test(`SIGTERM with ${clients} open sessions under traffic`, async () => {
 
   const states = [];
   const connect = async (index) => {
-    const client = await WireClient.open({ port: sluice.port, path: `/?id=${index}` });
-    const state = { client, id: `id=${index}`, received: 0, gaps: 0, sent: 0, closedAt: 0,
-      afterClose: 0, slot: randomInt(interval / tick) };
-    client.onMessage = (payload) => {
-      const number = Number.parseInt(payload.toString('latin1', 0, 12), 10);
-      state.gaps += number === state.received + 1 ? 0 : 1;
-      state.received = number;
-      state.afterClose += client.close ? 1 : 0;
+    const state = { id: `id=${index}`, received: 0, gaps: 0, sent: 0, closedAt: 0, afterClose: 0,
+      slot: randomInt(interval / tick) };
+    const listen = (client) => {
+      client.onMessage = (payload) => {
+        const number = Number.parseInt(payload.toString('latin1', 0, 12), 10);
+        state.gaps += number === state.received + 1 ? 0 : 1;
+        state.received = number;
+        state.afterClose += client.close ? 1 : 0;
+      };
+      client.onClose = () => {
+        state.closedAt = performance.now();
+      };
     };
-    client.onClose = () => {
-      state.closedAt = performance.now();
-    };
+    state.client = await WireClient.open({ port: sluice.port, path: `/?id=${index}`, listen });
     states.push(state);
   };
   for (let at = 0; at < clients; at += 100) {

@@ -133,11 +133,13 @@ export class WireClient {
     this.reader = new FrameReader((frame) => this.#onFrame(frame));
   }
 
-  // Connects, upgrades and resolves with the client; rejects when the answer is not a 101.
-  static open({ port, path = '/', headers = {} }) {
+  // Connects, upgrades and resolves with the client; rejects when the answer is not a 101. `listen`
+  // gets the client first: a message may come in one piece with the 101.
+  static open({ port, path = '/', headers = {}, listen: setUp = () => {} }) {
     return new Promise((resolve, reject) => {
       const socket = net.connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
       const client = new WireClient(socket);
+      setUp(client);
       const lines = Object.entries({
         Host: 'localhost',
         Upgrade: 'websocket',
