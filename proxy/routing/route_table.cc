@@ -83,7 +83,7 @@ class ReducedPath {
 
 // False for a path with a "." or ".." segment, parameters aside, or with a NUL.
 [[nodiscard]] bool IsUnambiguous(std::string_view path) noexcept {
-  constexpr unsigned kOther = 3;  // the segment has something else than one or two dots
+  constexpr unsigned kOther = 3;  // from here on the segment is more than one or two dots
   DecodedPath decoded(path);
   unsigned dots = 0;
   char c = 0;
@@ -97,7 +97,7 @@ class ReducedPath {
       }
       dots = c == '/' ? 0 : kOther;
     } else {
-      dots = c == '.' && dots < kOther ? dots + 1 : kOther;
+      dots = c == '.' ? dots + 1 : kOther;
     }
   }
   return dots != 1 && dots != 2;

@@ -316,9 +316,12 @@ TEST(BoundedLoad, CountsEligibleBackendsOnly) {
   Pool pool(kEqual);
   pool.state(0).open = 1000;  // chat-1 is full of old sessions, and drains
   pool.state(0).draining = true;
-  pool.state(1).open = 2;
-  pool.state(2).open = 0;
-  // The cap of each of the two others is ceil(1.25 * 3 / 2) = 2, and chat-2 is there.
+  pool.state(1).open = 3;
+  pool.state(2).open = 2;
+  // The cap of each of the two others is ceil(1.25 * 6 / 2) = 4.
+  EXPECT_EQ(pool.Choose(HashKey("alice")).value().index, 1U);
+  pool.state(1).open = 4;
+  pool.state(2).open = 1;
   const Pick pick = pool.Choose(HashKey("alice")).value();
   EXPECT_EQ(pick.index, 2U);
   EXPECT_EQ(pick.how, PickHow::kOverflow);

@@ -143,6 +143,7 @@ TEST(DrainPlanHurry, ComesTooLateInKilling) {
   EXPECT_EQ(plan.StageAt(At(Millis(10'000))), Stage::kKilling);
   EXPECT_EQ(plan.NextChange(At(Millis(10'000))), Instant::max());
   EXPECT_EQ(plan.kill_at(), At(Millis(10'000)));
+  EXPECT_EQ(plan.StageAt(At(Millis(5000))), Stage::kClosing) << "what was stays as it was";
 }
 
 TEST(DrainPlanHurry, AgainCanOnlyBeSooner) {
