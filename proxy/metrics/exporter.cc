@@ -174,8 +174,8 @@ bool IsBaseCloseSlot(std::size_t slot) {
                      [slot](std::uint16_t code) { return CloseSlot(code) == slot; });
 }
 
-using ListenerTable = std::map<std::string, ListenerShards, std::less<>>;
-using RouteTable = std::map<std::string, PerWorker<RouteBlock>, std::less<>>;
+using ListenerTable = std::map<std::string, ListenerShards>;
+using RouteTable = std::map<std::string, PerWorker<RouteBlock>>;
 using BackendTable = std::map<PoolBackend, PerWorker<BackendBlock>>;
 using SessionTable = std::map<RoutePoolBackend, PerWorker<LoneGauge>>;
 using WorkerTable = PerWorker<WorkerBlock>;

@@ -78,8 +78,8 @@ ProcessUsage ReadProcessUsage() {
   if (fields.size() > kResidentPages) {
     const auto ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
     const auto page = static_cast<double>(sysconf(_SC_PAGESIZE));
-    // The boot time does not move by itself, but a stepped clock would move the start time with it;
-    // taken once, restarts are what changes it.
+    // Read once: btime follows the clock when that is set, and a start time that moves would look
+    // like a restart.
     static const double boot = BootTime();
     usage.cpu_seconds = (std::stod(fields[kUserTicks]) + std::stod(fields[kSystemTicks])) / ticks;
     usage.threads = static_cast<std::size_t>(std::stoul(fields[kThreads]));
