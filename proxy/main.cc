@@ -1,0 +1,213 @@
+// The command line. The only file that knows exit statuses:
+//   0   ok
+//   1   failed while running
+//   2   usage: an unknown flag or a missing argument
+//   78  the configuration cannot be used (EX_CONFIG), which includes an address that is taken
+#include <sysexits.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <string>
+
+#include "proxy/admin/probe.h"
+#include "proxy/config/load.h"
+#include "proxy/demo/demo.h"
+#include "proxy/log/log.h"
+#include "proxy/server/server.h"
+
+namespace sluice {
+namespace {
+
+constexpr int kUsage = 2;
+constexpr const char* kDefaultConfig = "/etc/sluice/sluice.toml";
+
+log::Level LevelOf(config::LogLevel level) {
+  switch (level) {
+    case config::LogLevel::kDebug:
+      return log::Level::kDebug;
+    case config::LogLevel::kInfo:
+      return log::Level::kInfo;
+    case config::LogLevel::kWarn:
+      return log::Level::kWarn;
+    case config::LogLevel::kError:
+      return log::Level::kError;
+  }
+  return log::Level::kInfo;
+}
+
+// Loads the file and looks into its certificates. Prints every mistake and warning.
+bool LoadAndCheck(const std::string& path, config::Config& config) {
+  config::LoadResult loaded = config::LoadFile(path);
+  if (loaded.ok()) {
+    const tls::TicketKeys keys;
+    for (const config::Listener& listener : loaded.config.listeners) {
+      if (!listener.is_tls()) {
+        continue;
+      }
+      auto context = tls::ServerContext::Make(server::TlsOptions(listener), keys);
+      if (!context) {
+        loaded.mistakes.push_back(
+            {path + ":" + std::to_string(listener.tls.line),
+             "listener \"" + listener.name + "\" tls", context.error().message});
+        continue;
+      }
+      for (const tls::CertificateInfo& info : (*context)->certificates()) {
+        if (info.not_after < std::time(nullptr)) {
+          loaded.warnings.push_back({path + ":" + std::to_string(listener.tls.line),
+                                     "listener \"" + listener.name + "\" tls",
+                                     "the certificate for " + info.name + " has expired"});
+        }
+      }
+    }
+  }
+  for (const config::Mistake& warning : loaded.warnings) {
+    std::cerr << "warning: " << warning.Text() << '\n';
+  }
+  for (const config::Mistake& mistake : loaded.mistakes) {
+    std::cerr << mistake.Text() << '\n';
+  }
+  config = std::move(loaded.config);
+  return loaded.mistakes.empty();
+}
+
+int Check(const std::string& path) {
+  config::Config config;
+  if (!LoadAndCheck(path, config)) {
+    return EX_CONFIG;
+  }
+  std::cout << path << ": ok, " << config.listeners.size() << " listener(s), "
+            << config.routes.size() << " route(s), " << config.pools.size() << " pool(s)\n";
+  return EXIT_SUCCESS;
+}
+
+int Run(const std::string& path) {
+  config::Config config;
+  if (!LoadAndCheck(path, config)) {
+    return EX_CONFIG;
+  }
+  log::Setup(LevelOf(config.log.level));
+  auto server = server::Server::Make(config);
+  if (!server) {
+    std::cerr << path << ": " << server.error().message << '\n';
+    return EX_CONFIG;
+  }
+  (*server)->Run();
+  return EXIT_SUCCESS;
+}
+
+int HealthCheck(const std::string& admin, const std::string& path) {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 9900;
+  if (!path.empty()) {
+    const config::LoadResult loaded = config::LoadFile(path);
+    if (!loaded.ok()) {
+      std::cerr << loaded.mistakes.front().Text() << '\n';
+      return EX_CONFIG;
+    }
+    if (!loaded.config.admin.enabled) {
+      std::cerr << path << ": the admin listener is off, so there is nothing to ask\n";
+      return EX_CONFIG;
+    }
+    host = loaded.config.admin.host;
+    port = loaded.config.admin.port;
+  }
+  auto address = net::Address::FromNumeric(host, port);
+  if (!admin.empty()) {
+    address = demo::ParseAddress(admin);
+  }
+  if (!address) {
+    std::cerr << "--admin: " << address.error().message << '\n';
+    return kUsage;
+  }
+  const auto status = admin::ProbeStatus(*address, "/readyz", Millis(3'000));
+  if (!status) {
+    std::cerr << status.error().message << '\n';
+    return EXIT_FAILURE;
+  }
+  std::cout << (*status == 200 ? "ready" : "not ready") << '\n';
+  return *status == 200 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Sluice: a WebSocket-aware reverse proxy and load balancer", "sluice");
+  app.set_version_flag("-v,--version", "sluice " + std::string(server::kVersion));
+  app.require_subcommand(1);
+
+  std::string path = kDefaultConfig;
+  CLI::App* run = app.add_subcommand("run", "Serve until SIGTERM");
+  run->add_option("-c,--config", path, "Configuration file")->capture_default_str();
+
+  CLI::App* check = app.add_subcommand("check", "Check a configuration file without serving");
+  check->add_option("-c,--config,file", path, "Configuration file")->capture_default_str();
+
+  demo::DemoOptions demo_options;
+  CLI::App* demo = app.add_subcommand("demo", "Try Sluice in front of embedded echo backends");
+  demo->add_option("--http", demo_options.http, "Address of the plain listener")
+      ->capture_default_str();
+  demo->add_option("--https", demo_options.https, "Address of the TLS listener")
+      ->capture_default_str();
+  demo->add_option("--admin", demo_options.admin, "Address of the admin listener")
+      ->capture_default_str();
+  demo->add_option("--window", demo_options.window, "Drain window, e.g. 5s")
+      ->capture_default_str();
+
+  demo::EchoOptions echo_options;
+  CLI::App* echo = app.add_subcommand("echo", "Run one WebSocket echo backend");
+  echo->add_option("--listen", echo_options.listen, "Address to listen on")
+      ->capture_default_str();
+  echo->add_option("--name", echo_options.name, "Name it answers with")->capture_default_str();
+
+  std::string admin;
+  std::string health_config;
+  CLI::App* health = app.add_subcommand("healthcheck", "Ask a running Sluice whether it is ready");
+  auto* admin_option = health->add_option("--admin", admin, "Admin address, e.g. 127.0.0.1:9900");
+  health->add_option("-c,--config", health_config, "Take the admin address from this file")
+      ->excludes(admin_option);
+
+  CLI::App* version = app.add_subcommand("version", "Print the version");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // CLI11 answers --help and --version this way too; those succeed.
+    return app.exit(error) == EXIT_SUCCESS ? EXIT_SUCCESS : kUsage;
+  }
+  std::signal(SIGPIPE, SIG_IGN);  // a peer or a log reader that left is an errno, not a signal
+
+  if (run->parsed()) {
+    return Run(path);
+  }
+  if (check->parsed()) {
+    return Check(path);
+  }
+  if (demo->parsed()) {
+    return demo::RunDemo(demo_options);
+  }
+  if (echo->parsed()) {
+    return demo::RunEcho(echo_options);
+  }
+  if (health->parsed()) {
+    return HealthCheck(admin, health_config);
+  }
+  if (version->parsed()) {
+    std::cout << "sluice " << server::kVersion << '\n';
+  }
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace sluice
+
+int main(int argc, char** argv) {
+  try {
+    return sluice::Main(argc, argv);
+  } catch (const std::exception& error) {
+    // Start-up only: nothing throws once the server runs.
+    std::cerr << "sluice: " << error.what() << '\n';
+    return EXIT_FAILURE;
+  }
+}

@@ -1,0 +1,115 @@
+#include "proxy/session/admission.h"
+
+#include <openssl/rand.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace sluice::session {
+namespace {
+
+using metrics::UpgradeOutcome;
+
+bool IsOriginAllowed(const http::RequestHead& head, const config::Route& route) {
+  if (route.origins.empty()) {
+    return true;
+  }
+  const http::Field* origin = Find(head.fields, "origin");
+  if (origin == nullptr) {
+    return !route.require_origin;  // not a browser: no cross-site request to fear
+  }
+  if (Count(head.fields, "origin") > 1) {
+    return false;
+  }
+  return std::any_of(route.origins.begin(), route.origins.end(), [&](const std::string& allowed) {
+    return http::EqualsIgnoreCase(allowed, origin->value);
+  });
+}
+
+}  // namespace
+
+std::string RetryAfter(Random& random) {
+  return "Retry-After: " + std::to_string(1 + random.Next() % 5) + "\r\n";
+}
+
+std::string RandomId() {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::array<unsigned char, 16> bytes{};
+  // OpenSSL's generator does not fail once it has been seeded, and TLS or start-up has seeded it.
+  static_cast<void>(RAND_bytes(bytes.data(), static_cast<int>(bytes.size())));
+  std::string id;
+  id.reserve(bytes.size() * 2);
+  for (const unsigned char byte : bytes) {
+    id += kHex[byte >> 4];
+    id += kHex[byte & 15];
+  }
+  return id;
+}
+
+Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake intake,
+                std::string_view client_ip) {
+  Admission admission;
+  if (head.method == "CONNECT" || head.method == "TRACE") {
+    admission.refusal = Refusal{405, "This method is not served here.",
+                                "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
+                                "method", std::nullopt, false};
+    return admission;
+  }
+  admission.route = snapshot.table.Match(head.host, head.path);
+  if (!admission.route) {
+    admission.refusal =
+        Refusal{404, "No route serves this host and path.", "", "no_route", std::nullopt, false};
+    return admission;
+  }
+  const Route& route = snapshot.routes[*admission.route];
+
+  ws::UpgradeVerdict verdict = ws::CheckUpgradeRequest(head);
+  if (verdict.kind == ws::UpgradeVerdict::Kind::kRefuse) {
+    admission.refusal = Refusal{verdict.status, verdict.text,  verdict.extra_fields,
+                                verdict.label,  UpgradeOutcome::kBadRequest, false};
+    return admission;
+  }
+  if (verdict.kind == ws::UpgradeVerdict::Kind::kUpgrade) {
+    admission.upgrade = true;
+    if (!route.config.upgrades) {
+      admission.refusal = Refusal{403, "This route takes no WebSocket upgrades.", "",
+                                  "upgrades_off", UpgradeOutcome::kNotAllowed, false};
+      return admission;
+    }
+    if (!IsOriginAllowed(head, route.config)) {
+      admission.refusal = Refusal{403, "This Origin is not on the route's list.", "",
+                                  "origin_denied", UpgradeOutcome::kOriginDenied, false};
+      return admission;
+    }
+    if (intake != Intake::kOpen) {
+      admission.refusal = Refusal{503, "This server is draining.", "",
+                                  "draining", UpgradeOutcome::kDraining, true};
+      return admission;
+    }
+    admission.offer = std::move(verdict.offer);
+  }
+
+  const std::string_view key = routing::AffinityKey(route.affinity, head, client_ip);
+  admission.key_hash = balance::HashKey(key);
+  if (!route.config.affinity_cookie.empty() &&
+      CookieValue(head.fields, route.config.affinity_cookie).empty()) {
+    admission.issued_cookie = RandomId();
+    // What the next request will be hashed by decides already now, so that both land together:
+    // unless a rule before the cookie's has found its key.
+    for (const routing::AffinityRule& rule : route.affinity) {
+      if (rule.source == routing::AffinityRule::Source::kCookie &&
+          rule.name == route.config.affinity_cookie) {
+        admission.key_hash = balance::HashKey(admission.issued_cookie);
+        break;
+      }
+      if (!routing::AffinityKey({&rule, 1}, head, "").empty() ||
+          rule.source == routing::AffinityRule::Source::kIp) {
+        break;
+      }
+    }
+  }
+  return admission;
+}
+
+}  // namespace sluice::session

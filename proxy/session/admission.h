@@ -1,0 +1,47 @@
+// Decides what becomes of a request from its head alone: route, upgrade checks, origin, drain,
+// affinity. Answers nothing and counts nothing; Session does.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "proxy/http/head.h"
+#include "proxy/metrics/blocks.h"
+#include "proxy/session/services.h"
+#include "proxy/ws/upgrade.h"
+
+namespace sluice::session {
+
+struct Refusal {
+  int status = 400;
+  std::string_view text;   // static: one sentence for the body
+  std::string_view extra;  // static: whole field lines, or empty
+  std::string_view label;  // static: for the log
+  // Set when it was an upgrade on a known route.
+  std::optional<metrics::UpgradeOutcome> outcome;
+  bool retry_after = false;  // add a Retry-After
+};
+
+struct Admission {
+  std::optional<std::size_t> route;
+  std::optional<Refusal> refusal;   // set: the request goes no further
+  bool upgrade = false;
+  ws::UpgradeOffer offer;           // for an upgrade
+  std::uint64_t key_hash = 0;       // of the affinity key
+  std::string issued_cookie;        // the id of an affinity cookie to set, or empty
+};
+
+// `client_ip` is where the request comes from.
+[[nodiscard]] Admission Admit(const http::RequestHead& head, const Snapshot& snapshot,
+                              Intake intake, std::string_view client_ip);
+
+// A whole Retry-After field of 1 to 5 seconds, drawn: clients that were refused together do not
+// come back together.
+[[nodiscard]] std::string RetryAfter(Random& random);
+
+// 128 random bits as 32 hex digits, from the CSPRNG.
+[[nodiscard]] std::string RandomId();
+
+}  // namespace sluice::session

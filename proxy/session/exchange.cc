@@ -1,0 +1,612 @@
+#include "proxy/session/exchange.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <utility>
+
+#include "proxy/http/reply.h"
+#include "proxy/net/socket.h"
+
+namespace sluice::session {
+namespace {
+
+using http::Framing;
+using metrics::BackendFailure;
+using metrics::UpgradeOutcome;
+using net::IoStatus;
+
+double Seconds(Instant from, Instant to) noexcept {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+// Appends one chunk (RFC 9112 section 7.1). REQUIRES: data is not empty.
+void AppendChunk(std::string& out, Bytes data) {
+  std::array<char, 16> size{};
+  const auto end = std::to_chars(size.data(), size.data() + size.size(), data.size(), 16).ptr;
+  out.append(size.data(), end);
+  out += "\r\n";
+  out += AsText(data);
+  out += "\r\n";
+}
+
+constexpr std::string_view kLastChunk = "0\r\n\r\n";
+
+// The value of the Set-Cookie that makes a client stay for a browser session: out of reach of scripts,
+// not sent along cross-site requests, and only over TLS when it was set over TLS.
+std::string AffinityCookie(std::string_view name, std::string_view id, bool tls) {
+  std::string cookie(name);
+  cookie += '=';
+  cookie += id;
+  cookie += "; Path=/; HttpOnly; SameSite=Lax";
+  if (tls) {
+    cookie += "; Secure";
+  }
+  return cookie;
+}
+
+}  // namespace
+
+void Exchange::Begin(const http::RequestHead& head, Admission admission,
+                     const ForwardFacts& forward, Bytes rest) noexcept {
+  admission_ = std::move(admission);
+  upgrade_ = admission_.upgrade;
+  head_request_ = head.method == "HEAD";
+  safe_method_ = head_request_ || head.method == "GET" || head.method == "OPTIONS";
+  client_http10_ = head.minor_version == 0;
+  client_keep_alive_ = head.keep_alive;
+  request_framing_ = upgrade_ ? Framing::kNone : head.framing;
+  request_left_ = head.content_length;
+  request_done_ = request_framing_ == Framing::kNone ||
+                  (request_framing_ == Framing::kLength && request_left_ == 0);
+  request_ = BackendRequest(head, forward, upgrade_);
+  response_parser_ = http::ResponseParser(core_.view->snapshot->head_limits);
+  progress_ = core_.services.loop.now();
+  if (upgrade_) {
+    overall_timer_.Arm<&Exchange::OnOverallTimer>(
+        core_.services.loop.base(), core_.route(facts_).config.handshake_timeout, this);
+  } else {
+    ArmProgress();
+  }
+  if (request_done_) {
+    Hold(rest);
+  } else {
+    // Content waits in the kernel until there is a backend to take it.
+    early_content_.assign(AsText(rest));
+    core_.client.PauseRead(net::Pause::kHandshake);
+  }
+  TryNext();
+}
+
+// Connecting.
+
+void Exchange::TryNext() noexcept {
+  const Pool& pool = core_.pool(facts_);
+  const unsigned most = core_.route(facts_).config.retries + 1;
+  while (tried_.size() < most) {
+    const auto pick = pool.backends.Choose(admission_.key_hash, tried_, core_.services.random);
+    if (!pick) {
+      break;
+    }
+    facts_.backend = pick->index;
+    facts_.has_backend = true;
+    ++facts_.attempts;
+    tried_.push_back(pick->index);
+    metrics::BackendBlock& block = core_.backend_block(facts_);
+    block.picks[static_cast<metrics::PickHow>(pick->how)].Add();
+    if (tried_.size() > 1) {
+      block.retries.Add();
+    }
+    core_.leg_count = LegCount(pool.backends.backends()[pick->index].state);
+    connect_began_ = core_.services.loop.now();
+    auto fd = net::StartConnect(pool.addresses[pick->index]);
+    if (!fd) {
+      block.failures[BackendFailure::kRefused].Add();
+      core_.leg_count.Reset();
+      continue;
+    }
+    core_.backend = std::make_unique<net::Conn>(core_.services.loop, core_.conn_sink);
+    core_.backend->OpenConnecting(std::move(*fd));
+    state_ = State::kConnecting;
+    connect_timer_.Arm<&Exchange::OnConnectTimer>(core_.services.loop.base(),
+                                                  pool.config.connect_timeout, this);
+    return;
+  }
+  facts_.has_backend = facts_.attempts > 0;
+  Fail(503, "No backend of this route can be reached.", "no_backend", UpgradeOutcome::kNoBackend);
+}
+
+void Exchange::OnConnected(int error) noexcept {
+  connect_timer_.Cancel();
+  if (error != 0) {
+    AttemptFailed(BackendFailure::kRefused, 503, "No backend of this route can be reached.",
+                  "no_backend");
+    return;
+  }
+  const Instant now = core_.services.loop.now();
+  core_.backend_block(facts_).connect_seconds.Observe(Seconds(connect_began_, now));
+  facts_.backend_connect = std::chrono::duration_cast<Millis>(now - connect_began_);
+  state_ = State::kAwaitHead;
+  response_parser_.Reset();
+  response_head_.clear();
+  core_.backend->Write(AsBytes(request_));
+  if (!request_done_) {
+    const std::string early = std::exchange(early_content_, {});
+    core_.client.ResumeRead(net::Pause::kHandshake);
+    if (!early.empty()) {
+      ForwardRequestContent(AsBytes(early));
+    }
+  }
+}
+
+// Whether the request may go to another backend after this one failed so. Once a request was sent
+// only one without content and without effects may be sent again (RFC 9110 section 9.2.2), and an
+// answer that breaks the protocol is not a reason to ask somebody else.
+bool Exchange::MayRetry(BackendFailure why) const noexcept {
+  if (request_sent_any_ || why == BackendFailure::kBadAnswer ||
+      tried_.size() >= core_.route(facts_).config.retries + 1) {
+    return false;
+  }
+  const bool sent = why != BackendFailure::kRefused && why != BackendFailure::kTimeout;
+  return !sent || safe_method_;
+}
+
+// The current backend failed before anything of its answer reached the client.
+void Exchange::AttemptFailed(BackendFailure why, int status, std::string_view text,
+                             std::string_view label) noexcept {
+  connect_timer_.Cancel();
+  core_.backend_block(facts_).failures[why].Add();
+  core_.DropBackend();
+  if (MayRetry(why)) {
+    TryNext();
+    return;
+  }
+  const UpgradeOutcome outcome =
+      status == 503 ? UpgradeOutcome::kNoBackend : UpgradeOutcome::kBackendError;
+  Fail(status, text, label, outcome);
+}
+
+void Exchange::OnConnectTimer(short) noexcept {
+  AttemptFailed(BackendFailure::kTimeout, 503, "No backend of this route can be reached.",
+                "no_backend");
+}
+
+// From the client.
+
+void Exchange::OnReadable(Side side) noexcept {
+  if (state_ == State::kDone) {
+    return;
+  }
+  if (side == Side::kBackend) {
+    const net::IoResult got = core_.backend->Read(core_.services.scratch);
+    switch (got.status) {
+      case IoStatus::kOk:
+        TakeFromBackend(core_.services.scratch.first(got.bytes));
+        break;
+      case IoStatus::kEof:
+        OnBackendEnd(false);
+        break;
+      case IoStatus::kError:
+        OnBackendEnd(true);
+        break;
+      case IoStatus::kWouldBlock:
+        break;
+    }
+    return;
+  }
+  std::size_t room = core_.services.scratch.size();
+  if (request_done_) {
+    // What comes now belongs to a state that has not begun. Hold a bounded piece of it, mainly to
+    // see the client leave.
+    const std::size_t most = core_.config().limits.early_data;
+    if (held_.size() >= most) {
+      core_.client.PauseRead(net::Pause::kHandshake);
+      return;
+    }
+    room = most - held_.size();
+  }
+  const net::IoResult got =
+      core_.client.Read(core_.services.scratch.first(std::min(room, core_.services.scratch.size())));
+  switch (got.status) {
+    case IoStatus::kOk:
+      TakeFromClient(core_.services.scratch.first(got.bytes));
+      break;
+    case IoStatus::kEof:
+      OnClientEnd(false);
+      break;
+    case IoStatus::kError:
+      OnClientEnd(true);
+      break;
+    case IoStatus::kWouldBlock:
+      break;
+  }
+}
+
+void Exchange::TakeFromClient(Bytes bytes) noexcept {
+  if (request_done_) {
+    Hold(bytes);
+  } else {
+    ForwardRequestContent(bytes);
+  }
+}
+
+void Exchange::Hold(Bytes bytes) noexcept {
+  held_ += AsText(bytes);
+  if (held_.size() >= core_.config().limits.early_data) {
+    core_.client.PauseRead(net::Pause::kHandshake);
+  }
+}
+
+void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
+  progress_ = core_.services.loop.now();
+  Bytes rest;
+  if (request_framing_ == Framing::kLength) {
+    const std::size_t count =
+        static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), request_left_));
+    request_left_ -= count;
+    request_done_ = request_left_ == 0;
+    core_.backend->Write(bytes.first(count));
+    rest = bytes.subspan(count);
+  } else {
+    std::string out;
+    while (!bytes.empty() && !request_done_) {
+      const auto step = request_chunks_.Next(bytes);
+      if (step.status == ParseStatus::kBad) {
+        core_.DropBackend();
+        client_keep_alive_ = false;
+        if (state_ == State::kResponse) {
+          Break();
+        } else {
+          Fail(400, "The chunked content is malformed.", "bad_chunk",
+               UpgradeOutcome::kBadRequest);
+        }
+        return;
+      }
+      if (!step.data.empty()) {
+        AppendChunk(out, step.data);
+      }
+      bytes = bytes.subspan(step.consumed);
+      if (step.status == ParseStatus::kDone) {
+        out += kLastChunk;
+        request_done_ = true;
+      }
+    }
+    if (!out.empty()) {
+      core_.backend->Write(AsBytes(out));
+    }
+    rest = bytes;
+  }
+  request_sent_any_ = true;
+  if (core_.backend->pending() > core_.high_watermark()) {
+    core_.route_block(facts_).backpressure_pauses[Index(Side::kClient)].Add();
+    core_.client.PauseRead(net::Pause::kPeerFull);
+  }
+  if (!rest.empty()) {
+    Hold(rest);
+  }
+}
+
+void Exchange::OnClientEnd(bool broken) noexcept {
+  client_ended_ = true;
+  if (upgrade_) {
+    CountUpgrade(UpgradeOutcome::kClientGone);
+    Break();
+  } else if (broken || !request_done_) {
+    Break();
+  }
+  // A client that has only finished its own direction still waits for the answer.
+}
+
+// From the backend.
+
+void Exchange::TakeFromBackend(Bytes bytes) noexcept {
+  progress_ = core_.services.loop.now();
+  if (state_ == State::kResponse) {
+    ForwardResponseContent(bytes);
+    return;
+  }
+  std::string whole;  // outlives the views of the head
+  if (!response_head_.empty()) {
+    response_head_ += AsText(bytes);
+    whole = std::move(response_head_);
+    bytes = AsBytes(whole);
+    response_head_.clear();
+  }
+  // Interim answers come before the final one, so there may be several heads.
+  for (;;) {
+    switch (response_parser_.Parse(AsText(bytes), head_request_)) {
+      case ParseStatus::kNeedMore:
+        response_head_.assign(AsText(bytes));
+        return;
+      case ParseStatus::kBad:
+        AttemptFailed(BackendFailure::kBadAnswer, 502,
+                      "The backend's answer is not valid HTTP.", "bad_answer");
+        return;
+      case ParseStatus::kDone:
+        break;
+    }
+    const http::ResponseHead& head = response_parser_.head();
+    bytes = bytes.subspan(response_parser_.head_size());
+    if (head.status >= 200 || head.status == 101) {
+      OnResponseHead(head, bytes);
+      return;
+    }
+    if (!upgrade_ && !client_http10_) {
+      core_.client.Write(AsBytes(ClientHead(head, {})));
+    }
+    response_parser_.Reset();
+    if (bytes.empty()) {
+      return;
+    }
+  }
+}
+
+void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexcept {
+  if (head.status == 101) {
+    if (upgrade_) {
+      AcceptUpgrade(head, rest);
+    } else {
+      AttemptFailed(BackendFailure::kBadAnswer, 502,
+                    "The backend switched protocols without being asked.", "unasked_101");
+    }
+    return;
+  }
+  const bool unavailable = head.status >= 502 && head.status <= 504;
+  if (upgrade_ && unavailable) {
+    core_.backend_block(facts_).failures[BackendFailure::kStatus].Add();
+    if (MayRetry(BackendFailure::kStatus) && core_.pool(facts_).backends
+                          .Choose(admission_.key_hash, tried_, core_.services.random)
+                          .has_value()) {
+      core_.DropBackend();
+      TryNext();
+      return;
+    }
+  }
+  if (upgrade_) {
+    CountUpgrade(UpgradeOutcome::kBackendRefused);
+    // From here on it is a plain response, and waits like one.
+    upgrade_ = false;
+    ArmProgress();
+  }
+  state_ = State::kResponse;
+  facts_.status = head.status;
+  response_framing_ = head.framing;
+  response_left_ = head.content_length;
+  client_chunked_ = !client_http10_ && (head.framing == Framing::kChunked ||
+                                        head.framing == Framing::kUntilClose);
+  const bool ends_by_close = client_http10_ && (head.framing == Framing::kChunked ||
+                                                head.framing == Framing::kUntilClose);
+  client_keep_alive_ = client_keep_alive_ && !ends_by_close && request_done_ && !client_ended_ &&
+                       !client_http10_ && core_.services.intake != Intake::kClosing;
+  ClientResponse how;
+  how.chunked = client_chunked_;
+  how.close = !client_keep_alive_;
+  std::string cookie;
+  if (!admission_.issued_cookie.empty()) {
+    cookie = AffinityCookie(core_.route(facts_).config.affinity_cookie, admission_.issued_cookie,
+                            core_.listener_config().is_tls());
+    how.set_cookie = cookie;
+  }
+  core_.client.Write(AsBytes(ClientHead(head, how)));
+  if (head.framing == Framing::kNone ||
+      (head.framing == Framing::kLength && head.content_length == 0)) {
+    FinishResponse();
+  } else if (!rest.empty()) {
+    ForwardResponseContent(rest);
+  }
+}
+
+void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcept {
+  const ws::UpgradeAgreement agreement = CheckUpgradeResponse(head, admission_.offer);
+  if (!agreement.ok) {
+    core_.backend_block(facts_).failures[BackendFailure::kBadAnswer].Add();
+    core_.DropBackend();
+    Fail(502, agreement.reason, "bad_101", UpgradeOutcome::kBackendError);
+    return;
+  }
+  ClientResponse how;
+  std::string cookie;
+  if (!admission_.issued_cookie.empty()) {
+    cookie = AffinityCookie(core_.route(facts_).config.affinity_cookie, admission_.issued_cookie,
+                            core_.listener_config().is_tls());
+    how.set_cookie = cookie;
+  }
+  facts_.status = 101;
+  facts_.subprotocol = agreement.protocol;
+  facts_.extensions = agreement.extensions;
+  core_.client.Write(AsBytes(ClientHead(head, how)));
+  const Instant now = Now();  // once a session: this one is worth the exact time
+  facts_.handshake = std::chrono::duration_cast<Millis>(now - facts_.began);
+  core_.route_block(facts_).upgrade_seconds.Observe(Seconds(facts_.began, now));
+  CountUpgrade(UpgradeOutcome::kAccepted);
+  state_ = State::kDone;
+  overall_timer_.Cancel();
+  core_.client.ResumeRead(net::Pause::kHandshake);
+  sink_.OnUpgraded(agreement.rsv1, std::move(held_), rest);
+}
+
+void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
+  bool ended = false;
+  if (response_framing_ == Framing::kLength) {
+    const std::size_t count =
+        static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), response_left_));
+    response_left_ -= count;
+    ended = response_left_ == 0;  // what follows was not announced and goes no further
+    core_.client.Write(bytes.first(count));
+  } else {
+    std::string out;
+    const auto append = [&](Bytes data) {
+      if (data.empty()) {
+        return;
+      }
+      if (client_chunked_) {
+        AppendChunk(out, data);
+      } else {
+        out += AsText(data);
+      }
+    };
+    if (response_framing_ == Framing::kUntilClose) {
+      append(bytes);
+    }
+    while (response_framing_ == Framing::kChunked && !bytes.empty() && !ended) {
+      const auto step = response_chunks_.Next(bytes);
+      if (step.status == ParseStatus::kBad) {
+        core_.backend_block(facts_).failures[BackendFailure::kBadAnswer].Add();
+        Break();
+        return;
+      }
+      append(step.data);
+      bytes = bytes.subspan(step.consumed);
+      ended = step.status == ParseStatus::kDone;
+    }
+    if (ended && client_chunked_) {
+      out += kLastChunk;
+    }
+    if (!out.empty()) {
+      core_.client.Write(AsBytes(out));
+    }
+  }
+  if (core_.client.write_failed()) {
+    Break();
+    return;
+  }
+  if (ended) {
+    FinishResponse();
+  } else if (core_.client.pending() > core_.high_watermark()) {
+    core_.route_block(facts_).backpressure_pauses[Index(Side::kBackend)].Add();
+    core_.backend->PauseRead(net::Pause::kPeerFull);
+  }
+}
+
+void Exchange::OnBackendEnd(bool broken) noexcept {
+  if (state_ == State::kAwaitHead) {
+    AttemptFailed(BackendFailure::kReset, 502, "The backend closed without an answer.",
+                  "backend_closed");
+    return;
+  }
+  if (response_framing_ == Framing::kUntilClose && !broken) {
+    if (client_chunked_) {
+      core_.client.Write(AsBytes(kLastChunk));
+    }
+    FinishResponse();
+    return;
+  }
+  core_.backend_block(facts_).failures[BackendFailure::kReset].Add();
+  Break();  // the client must not take what it has for the whole
+}
+
+void Exchange::OnWritable(Side side) noexcept {
+  if (state_ == State::kDone) {
+    return;
+  }
+  net::Conn& conn = core_.conn(side);
+  progress_ = core_.services.loop.now();
+  if (side == Side::kClient && conn.write_failed()) {
+    if (upgrade_) {
+      CountUpgrade(UpgradeOutcome::kClientGone);
+    }
+    Break();
+    return;
+  }
+  if (conn.pending() > core_.low_watermark()) {
+    return;
+  }
+  if (side == Side::kClient) {
+    if (core_.backend) {
+      core_.backend->ResumeRead(net::Pause::kPeerFull);
+    }
+  } else {
+    core_.client.ResumeRead(net::Pause::kPeerFull);
+  }
+}
+
+// Endings.
+
+void Exchange::FinishResponse() noexcept {
+  state_ = State::kDone;
+  overall_timer_.Cancel();
+  core_.DropBackend();
+  core_.client.ResumeRead(net::Pause::kHandshake);
+  core_.client.ResumeRead(net::Pause::kPeerFull);
+  sink_.OnExchangeDone(client_keep_alive_ && request_done_, std::move(held_));
+}
+
+void Exchange::Break() noexcept {
+  state_ = State::kDone;
+  connect_timer_.Cancel();
+  overall_timer_.Cancel();
+  core_.DropBackend();
+  sink_.OnExchangeBroken();
+}
+
+void Exchange::Fail(int status, std::string_view text, std::string_view label,
+                    UpgradeOutcome outcome) noexcept {
+  if (upgrade_) {
+    CountUpgrade(outcome);
+  }
+  state_ = State::kDone;
+  connect_timer_.Cancel();
+  overall_timer_.Cancel();
+  facts_.status = status;
+  facts_.extensions.clear();
+  facts_.reason = label;
+  http::Reply reply;
+  reply.status = status;
+  reply.text = text;
+  std::string retry_after;
+  if (status == 503) {
+    retry_after = RetryAfter(core_.services.random);
+    reply.extra_fields = retry_after;
+  }
+  const bool reusable = client_keep_alive_ && request_done_ && !client_ended_ &&
+                        core_.services.intake != Intake::kClosing;
+  reply.close = !reusable;
+  reply.head_only = head_request_;
+  core_.client.Write(AsBytes(Serialize(reply)));
+  core_.client.ResumeRead(net::Pause::kHandshake);
+  core_.client.ResumeRead(net::Pause::kPeerFull);
+  sink_.OnExchangeDone(reusable, std::move(held_));
+}
+
+void Exchange::CountUpgrade(UpgradeOutcome outcome) noexcept {
+  core_.route_block(facts_).upgrades[outcome].Add();
+}
+
+void Exchange::Drain() noexcept {
+  client_keep_alive_ = false;
+  if (upgrade_ && state_ != State::kDone) {
+    core_.DropBackend();
+    Fail(503, "This server is draining.", "draining", UpgradeOutcome::kDraining);
+  }
+}
+
+void Exchange::ArmProgress() noexcept {
+  overall_timer_.Arm<&Exchange::OnOverallTimer>(
+      core_.services.loop.base(), core_.route(facts_).config.response_timeout, this);
+}
+
+void Exchange::OnOverallTimer(short) noexcept {
+  if (upgrade_) {
+    core_.DropBackend();
+    Fail(504, "The backend did not answer in time.", "handshake_timeout",
+         UpgradeOutcome::kTimeout);
+    return;
+  }
+  const Millis limit = core_.route(facts_).config.response_timeout;
+  const auto idle =
+      std::chrono::duration_cast<Millis>(core_.services.loop.now() - progress_);
+  if (idle < limit) {
+    // Something moved since the timer was set; it was not worth setting it anew each time.
+    overall_timer_.Arm<&Exchange::OnOverallTimer>(core_.services.loop.base(), limit - idle, this);
+    return;
+  }
+  if (state_ == State::kResponse) {
+    Break();
+    return;
+  }
+  core_.DropBackend();
+  client_keep_alive_ = client_keep_alive_ && request_done_;
+  Fail(504, "The backend did not answer in time.", "response_timeout", UpgradeOutcome::kTimeout);
+}
+
+}  // namespace sluice::session

@@ -1,0 +1,126 @@
+// One request from its admission to the end of its response, or to the 101 that turns it into a
+// relay. Picks a backend, connects (going on to the next candidate when one fails), sends the
+// request, checks the answer and carries content both ways without storing it.
+//
+//   kConnecting --made--> kAwaitHead --head--> kResponse --end--> done
+//       ^                     |    |
+//       +---- next candidate -+    +--101--> upgraded
+//
+// Owned by Session for as long as the request lives; buried by it at the end.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proxy/http/chunked.h"
+#include "proxy/http/parser.h"
+#include "proxy/session/admission.h"
+#include "proxy/session/core.h"
+#include "proxy/session/rewrite.h"
+
+namespace sluice::session {
+
+// How an Exchange ends. After any of these it is not called again.
+class ExchangeSink {
+ public:
+  // The response is complete. `reusable`: the client connection may carry another request;
+  // `held`: what the client has sent behind this request.
+  virtual void OnExchangeDone(bool reusable, std::string held) noexcept = 0;
+
+  // The 101 was written to the client. `early_client`: bytes of the client behind its head;
+  // `early_backend`: bytes of the backend behind its 101 (a view for this call only).
+  virtual void OnUpgraded(bool rsv1, std::string early_client, Bytes early_backend) noexcept = 0;
+
+  // The client connection cannot go on: it broke, or the response was cut.
+  virtual void OnExchangeBroken() noexcept = 0;
+
+ protected:
+  ~ExchangeSink() = default;
+};
+
+class Exchange final : public net::Mortal {
+ public:
+  Exchange(Core& core, ExchangeSink& sink, RequestFacts& facts) noexcept
+      : core_(core), sink_(sink), facts_(facts) {}
+
+  // Begins with an admitted request. `head` and `rest`, what came behind the head, live only
+  // during the call.
+  void Begin(const http::RequestHead& head, Admission admission, const ForwardFacts& forward,
+             Bytes rest) noexcept;
+
+  void OnConnected(int error) noexcept;
+  void OnReadable(Side side) noexcept;
+  void OnWritable(Side side) noexcept;
+
+  // The process wants to end: an upgrade in flight is refused, a plain response may finish.
+  void Drain() noexcept;
+
+ private:
+  enum class State : std::uint8_t { kConnecting, kAwaitHead, kResponse, kDone };
+
+  [[nodiscard]] bool upgrade() const noexcept { return upgrade_; }
+  void TryNext() noexcept;
+  void AttemptFailed(metrics::BackendFailure why, int status, std::string_view text,
+                     std::string_view label) noexcept;
+  [[nodiscard]] bool MayRetry(metrics::BackendFailure why) const noexcept;
+  void Fail(int status, std::string_view text, std::string_view label,
+            metrics::UpgradeOutcome outcome) noexcept;
+  void CountUpgrade(metrics::UpgradeOutcome outcome) noexcept;
+
+  void TakeFromClient(Bytes bytes) noexcept;
+  void ForwardRequestContent(Bytes bytes) noexcept;
+  void Hold(Bytes bytes) noexcept;
+  void OnClientEnd(bool broken) noexcept;
+
+  void TakeFromBackend(Bytes bytes) noexcept;
+  void OnResponseHead(const http::ResponseHead& head, Bytes rest) noexcept;
+  void AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcept;
+  void ForwardResponseContent(Bytes bytes) noexcept;
+  void OnBackendEnd(bool broken) noexcept;
+  void FinishResponse() noexcept;
+  void Break() noexcept;
+
+  void ArmProgress() noexcept;
+  void OnConnectTimer(short what) noexcept;
+  void OnOverallTimer(short what) noexcept;
+
+  Core& core_;
+  ExchangeSink& sink_;
+  RequestFacts& facts_;
+
+  Admission admission_;
+  std::string request_;                // the head for the backend, kept while it may be sent again
+  std::vector<std::size_t> tried_;
+  std::string held_;                   // client bytes that are not this request's content
+  std::string early_content_;          // request content that came before a backend was connected
+  http::ChunkedDecoder request_chunks_;
+  std::uint64_t request_left_ = 0;     // for Framing::kLength
+  http::Framing request_framing_ = http::Framing::kNone;
+  bool request_done_ = true;           // all content of the request has passed
+  bool request_sent_any_ = false;      // content went to the current backend: no retry any more
+
+  http::ResponseParser response_parser_;
+  std::string response_head_;          // a head that has not arrived whole
+  http::ChunkedDecoder response_chunks_;
+  std::uint64_t response_left_ = 0;
+  http::Framing response_framing_ = http::Framing::kNone;
+
+  net::Timer connect_timer_;
+  net::Timer overall_timer_;
+  Instant connect_began_{};
+  Instant progress_{};                 // last time content moved, for response_timeout
+  State state_ = State::kConnecting;
+  bool upgrade_ = false;
+  bool head_request_ = false;
+  bool safe_method_ = false;           // GET, HEAD or OPTIONS
+  bool client_http10_ = false;
+  bool client_keep_alive_ = true;
+  bool client_chunked_ = false;        // the response goes out chunked
+  bool client_ended_ = false;
+};
+
+}  // namespace sluice::session

@@ -1,0 +1,601 @@
+#include "proxy/session/relay.h"
+
+#include <openssl/rand.h>
+
+#include <utility>
+
+#include "proxy/ws/frame_writer.h"
+
+namespace sluice::session {
+namespace {
+
+using metrics::ClosedBy;
+using metrics::MessageKind;
+using metrics::TornReason;
+using net::IoStatus;
+using net::Pause;
+
+// One read in so many is timed for relay_seconds: often enough for a histogram, too seldom to cost.
+constexpr unsigned kSampleEvery = 64;
+
+MessageKind KindOf(ws::Opcode opcode) noexcept {
+  switch (opcode) {
+    case ws::Opcode::kText:
+      return MessageKind::kText;
+    case ws::Opcode::kClose:
+      return MessageKind::kClose;
+    case ws::Opcode::kPing:
+      return MessageKind::kPing;
+    case ws::Opcode::kPong:
+      return MessageKind::kPong;
+    case ws::Opcode::kBinary:
+    case ws::Opcode::kContinuation:
+      break;
+  }
+  return MessageKind::kBinary;
+}
+
+ws::FrameRules RulesFor(Side from, bool rsv1, const config::RouteLimits& limits) noexcept {
+  return {from, rsv1, limits.max_message_bytes, limits.max_frames_per_message};
+}
+
+// What a CLOSE with `code` is answered with when the other side does not answer it.
+std::uint16_t AnswerTo(std::uint16_t code) noexcept {
+  constexpr std::uint16_t kNormal = 1000;
+  return ws::IsSendableCloseCode(code) ? code : kNormal;
+}
+
+ws::MaskKey RandomMask() noexcept {
+  // RFC 6455 section 10.3: a mask must be unpredictable.
+  ws::MaskKey key{};
+  static_cast<void>(RAND_bytes(reinterpret_cast<unsigned char*>(key.data()),
+                               static_cast<int>(key.size())));
+  return key;
+}
+
+}  // namespace
+
+Relay::Relay(Core& core, RelaySink& sink, RequestFacts& facts, bool rsv1) noexcept
+    : core_(core),
+      sink_(sink),
+      facts_(facts),
+      block_(core.route_block(facts)),
+      legs_{Leg(RulesFor(Side::kClient, rsv1, core.route(facts).config.limits)),
+            Leg(RulesFor(Side::kBackend, rsv1, core.route(facts).config.limits))},
+      began_(core.services.loop.now()) {
+  core_.view->routes[facts_.route].sessions_open[facts_.backend]->Add(1);
+  core_.backend_block(facts_).sessions_open.Add(1);
+}
+
+void Relay::Start(Bytes early_client, Bytes early_backend) noexcept {
+  if (!early_client.empty()) {
+    Take(Side::kClient, early_client);
+  }
+  if (!done_ && !early_backend.empty()) {
+    Take(Side::kBackend, early_backend);
+  }
+}
+
+// The path of every byte.
+
+void Relay::OnReadable(Side side) noexcept {
+  if (done_) {
+    return;
+  }
+  const bool sample = ++reads_ % kSampleEvery == 0;
+  const Instant before = sample ? Now() : Instant();
+  const net::IoResult got = core_.conn(side).Read(core_.services.scratch);
+  switch (got.status) {
+    case IoStatus::kOk:
+      Take(side, core_.services.scratch.first(got.bytes));
+      if (sample) {
+        core_.services.block.relay_seconds.Observe(
+            std::chrono::duration<double>(Now() - before).count());
+      }
+      break;
+    case IoStatus::kEof:
+      OnEnd(side, false);
+      break;
+    case IoStatus::kError:
+      OnEnd(side, true);
+      break;
+    case IoStatus::kWouldBlock:
+      break;
+  }
+}
+
+void Relay::Take(Side from, Bytes bytes) noexcept {
+  using Event = ws::FrameTracker::Event;
+  Leg& source = leg(from);
+  if (source.close_in || source.bad) {
+    return;  // RFC 6455 section 5.5.1: nothing follows a CLOSE
+  }
+  std::size_t whole = 0;  // of `bytes`: what belongs to frames that are complete
+  std::size_t sent = 0;   // of those: what has been forwarded or dropped
+  const auto forward_whole = [&] {
+    if (whole > sent) {
+      Forward(from, bytes.subspan(sent, whole - sent));
+      sent = whole;
+    }
+  };
+  for (;;) {
+    const auto step = source.tracker.Next(bytes.subspan(whole));
+    if (step.event == Event::kBad) {
+      forward_whole();
+      OnViolation(from);
+      return;
+    }
+    if (step.event == Event::kNeedMore) {
+      if (source.tracker.in_header_or_close()) {
+        // Forward up to the frame that is not decided yet and keep its start.
+        forward_whole();
+        source.carry += AsText(bytes.subspan(whole));
+      } else {
+        Forward(from, bytes.subspan(sent));
+      }
+      break;
+    }
+    if (step.event == Event::kMessageEnd) {
+      CountMessage(from, source);
+      if (source.tracker.opcode() == ws::Opcode::kClose) {
+        // In a closing of ours this one is an answer, or crossed with ours: it stays here.
+        if (stage_ == Stage::kOpen) {
+          whole += step.consumed;
+        }
+        forward_whole();
+        source.carry.clear();
+        OnCloseFrame(from);
+        break;
+      }
+    }
+    whole += step.consumed;
+    if (MustStopAt(from)) {
+      // What follows is walked on, so that a CLOSE in it is seen, but goes no further.
+      forward_whole();
+      StopForwarding(from);
+    }
+    if (whole == bytes.size()) {
+      forward_whole();
+      break;
+    }
+  }
+  if (stage_ != Stage::kOpen && !done_) {
+    Advance();
+  } else if (source.close_in && !done_) {
+    Settle();
+  }
+}
+
+void Relay::CountMessage(Side from, Leg& source) noexcept {
+  const ws::Opcode opcode = source.tracker.opcode();
+  block_.messages[Index(from)][KindOf(opcode)].Add();
+  ++source.messages;
+  if (opcode == ws::Opcode::kText || opcode == ws::Opcode::kBinary) {
+    block_.message_bytes[Index(from)].Observe(source.tracker.message_bytes());
+  }
+}
+
+void Relay::Forward(Side from, Bytes bytes) noexcept {
+  Leg& source = leg(from);
+  const Side to = Other(from);
+  if (source.discard || leg(to).close_out) {
+    return;
+  }
+  net::Conn& destination = core_.conn(to);
+  if (destination.write_finishing()) {
+    return;
+  }
+  std::size_t count = bytes.size();
+  if (source.carry.empty()) {
+    if (bytes.empty()) {
+      return;
+    }
+    destination.Write(bytes);
+  } else {
+    const std::string joined = std::exchange(source.carry, {}) + std::string(AsText(bytes));
+    count = joined.size();
+    destination.Write(AsBytes(joined));
+  }
+  source.bytes += count;
+  block_.bytes[Index(from)].Add(count);
+  if (destination.pending() > core_.high_watermark() &&
+      !core_.conn(from).IsPaused(Pause::kPeerFull)) {
+    block_.backpressure_pauses[Index(from)].Add();
+    core_.conn(from).PauseRead(Pause::kPeerFull);
+  }
+}
+
+void Relay::OnWritable(Side side) noexcept {
+  if (done_) {
+    return;
+  }
+  const net::Conn& conn = core_.conn(side);
+  if (conn.pending() <= core_.low_watermark()) {
+    // Also when writing has failed: what the other side still says must be read to its end.
+    core_.conn(Other(side)).ResumeRead(Pause::kPeerFull);
+  }
+  if (conn.pending() == 0) {
+    Settle();
+  }
+}
+
+// Boundaries.
+
+bool Relay::AtFrameBoundary(Side from) const noexcept {
+  const Leg& source = leg(from);
+  if (source.discard) {
+    return source.stopped_at_frame;
+  }
+  // Bytes held back were not forwarded: to the far side the frame has not begun.
+  return source.tracker.at_frame_boundary() || !source.carry.empty();
+}
+
+bool Relay::AtMessageBoundary(Side from) const noexcept {
+  const Leg& source = leg(from);
+  return source.discard ? source.stopped_at_message
+                        : AtFrameBoundary(from) && !source.tracker.in_message();
+}
+
+void Relay::StopForwarding(Side from) noexcept {
+  Leg& source = leg(from);
+  if (!source.discard) {
+    source.stopped_at_frame = AtFrameBoundary(from);
+    source.stopped_at_message = AtMessageBoundary(from);
+    source.discard = true;
+    source.carry.clear();
+  }
+}
+
+bool Relay::MustStopAt(Side from) const noexcept {
+  switch (stage_) {
+    case Stage::kFinishMessage:
+      return from == Side::kClient &&
+             (ours_.finish_message && patience_ == 0 ? AtMessageBoundary(from)
+                                                     : AtFrameBoundary(from));
+    case Stage::kAwaitBoundary:
+      return from == Side::kBackend &&
+             (patience_ == 0 ? AtMessageBoundary(from) : AtFrameBoundary(from));
+    default:
+      return false;
+  }
+}
+
+// Closing begun by one of the sides.
+
+void Relay::OnCloseFrame(Side from) noexcept {
+  Leg& source = leg(from);
+  Leg& other = leg(Other(from));
+  source.close_in = true;
+  const std::uint16_t code = source.tracker.close_code();
+  if (source.code == 0) {
+    source.code = code;
+  }
+  if (stage_ == Stage::kOpen && !other.close_out && !other.lost) {
+    other.close_out = true;
+    if (other.code == 0) {
+      other.code = code;
+    }
+    if (!other.close_in) {
+      Initiate(from == Side::kClient ? ClosedBy::kClient : ClosedBy::kBackend, code);
+      ArmTimer(core_.config().server.close_timeout);
+    }
+  }
+}
+
+void Relay::OnEnd(Side side, bool broken) noexcept {
+  Leg& source = leg(side);
+  net::Conn& here = core_.conn(side);
+  net::Conn& there = core_.conn(Other(side));
+  if (!source.close_in) {
+    OnLost(side);
+  }
+  if (broken) {
+    here.Close();
+    // Nobody is left to read what the other side says; it is read to its end and dropped.
+    StopForwarding(Other(side));
+    there.ResumeRead(Pause::kPeerFull);
+  }
+  if (stage_ != Stage::kOpen) {
+    Advance();
+  }
+  Settle();
+}
+
+// A side ended without a CLOSE.
+void Relay::OnLost(Side side) noexcept {
+  Leg& source = leg(side);
+  Leg& other = leg(Other(side));
+  net::Conn& there = core_.conn(Other(side));
+  const bool was_read = !source.discard;
+  StopForwarding(side);
+  source.lost = true;
+  const bool torn = was_read && !other.close_out && !AtFrameBoundary(side);
+  if (torn) {
+    block_.torn[side == Side::kClient ? TornReason::kClientLost : TornReason::kBackendLost].Add();
+  }
+  if (side == Side::kClient) {
+    Initiate(ClosedBy::kClient, 0);
+    if (why_.empty()) {
+      why_ = "client_lost";
+    }
+    // The backend learns it as it would without us: by the end of the stream.
+    there.FinishWrite();
+  } else {
+    const std::uint16_t code = core_.route(facts_).close_code;
+    if (by_ == ClosedBy::kCount) {
+      core_.backend_block(facts_).failures[metrics::BackendFailure::kLost].Add();
+      why_ = torn ? "backend_lost_in_frame" : "backend_lost";
+      Initiate(ClosedBy::kBackend, torn ? 0 : code);
+    }
+    if (stage_ == Stage::kOpen && !other.close_out) {
+      if (torn) {
+        // A frame that cannot be finished leaves no place for a CLOSE: TCP has to be cut.
+        there.FinishWrite();
+      } else {
+        WriteClose(Side::kClient, other.close_in ? AnswerTo(other.code) : code,
+                   other.close_in ? std::string_view() : core_.config().drain.reason);
+      }
+    }
+  }
+  if (stage_ == Stage::kOpen) {
+    seen_at_timer_ = leg(Side::kClient).bytes + leg(Side::kBackend).bytes;
+    ArmTimer(core_.config().server.close_timeout);
+  }
+}
+
+void Relay::OnViolation(Side from) noexcept {
+  const ws::FrameFault& fault = leg(from).tracker.fault();
+  core_.services.block.protocol_errors[Index(from)].Add(fault.reason);
+  StopForwarding(from);
+  leg(from).bad = true;
+  if (by_ == ClosedBy::kCount) {
+    OurClose close;
+    close.client_code = fault.close_code;
+    close.backend_code = fault.close_code;
+    close.reason = fault.reason;
+    close.why = fault.reason;
+    close.finish_message = false;
+    BeginClose(close);
+    return;
+  }
+  // A closing is under way already and waited for this side only: it has said its last.
+  leg(from).close_in = true;
+  if (stage_ != Stage::kOpen) {
+    Advance();
+  }
+  Settle();
+}
+
+// Closing begun by us.
+
+void Relay::Initiate(ClosedBy by, std::uint16_t code) noexcept {
+  if (by_ == ClosedBy::kCount) {
+    by_ = by;
+    code_ = code;
+  }
+}
+
+void Relay::BeginClose(const OurClose& close) noexcept {
+  if (done_ || stage_ != Stage::kOpen || by_ != ClosedBy::kCount) {
+    return;
+  }
+  ours_ = close;
+  why_ = close.why;
+  Initiate(ClosedBy::kSluice, close.client_code);
+  EnterStage(Stage::kFinishMessage, core_.config().drain.message_grace);
+  Advance();
+}
+
+bool Relay::WriteClose(Side to, std::uint16_t code, std::string_view reason) noexcept {
+  Leg& destination = leg(to);
+  net::Conn& conn = core_.conn(to);
+  destination.close_out = true;
+  if (destination.code == 0) {
+    destination.code = code;
+  }
+  if (!conn.open() || conn.write_finishing()) {
+    return false;
+  }
+  const auto mask = to == Side::kBackend ? std::optional(RandomMask()) : std::nullopt;
+  return conn.Write(ws::MakeClose(code, reason, mask).bytes());
+}
+
+void Relay::EnterStage(Stage stage, Millis deadline) noexcept {
+  stage_ = stage;
+  patience_ = 0;
+  ArmTimer(deadline);
+}
+
+void Relay::Advance() noexcept {
+  const Millis close_timeout = core_.config().server.close_timeout;
+  const Millis message_grace = core_.config().drain.message_grace;
+  Leg& client = leg(Side::kClient);
+  Leg& backend = leg(Side::kBackend);
+  net::Conn& client_conn = core_.client;
+  net::Conn& backend_conn = *core_.backend;
+
+  if (stage_ == Stage::kFinishMessage) {
+    const bool client_over = client.close_in || client.lost || client.bad;
+    const bool boundary = patience_ > 0 || !ours_.finish_message
+                              ? AtFrameBoundary(Side::kClient)
+                              : AtMessageBoundary(Side::kClient);
+    if (!boundary && !client_over && patience_ < 2) {
+      return;
+    }
+    client_conn.PauseRead(Pause::kDraining);
+    if (!backend.lost && !backend.close_out) {
+      if (AtFrameBoundary(Side::kClient)) {
+        WriteClose(Side::kBackend, ours_.backend_code, ours_.reason);
+      } else {
+        // The client's frame did not end: there is no place for a CLOSE on the backend's side.
+        block_.torn[TornReason::kDeadline].Add();
+        backend.close_out = true;
+        backend_conn.FinishWrite();
+      }
+    }
+    StopForwarding(Side::kClient);
+    EnterStage(Stage::kAwaitBackend, close_timeout);
+  }
+  if (stage_ == Stage::kAwaitBackend) {
+    // A backend that broke the rules has no answer that could be told from garbage.
+    if (!backend.close_in && !backend.lost && !backend.bad && patience_ == 0) {
+      return;
+    }
+    EnterStage(Stage::kAwaitBoundary, message_grace);
+  }
+  if (stage_ == Stage::kAwaitBoundary) {
+    const bool backend_over = backend.close_in || backend.lost || backend.bad;
+    const bool boundary = patience_ > 0 || backend_over ? AtFrameBoundary(Side::kBackend)
+                                                        : AtMessageBoundary(Side::kBackend);
+    if (!boundary && !backend_over && patience_ < 2) {
+      return;
+    }
+    StopForwarding(Side::kBackend);
+    if (!client.lost && !client.close_out) {
+      if (boundary) {
+        WriteClose(Side::kClient, ours_.client_code, ours_.reason);
+      } else {
+        if (!backend.lost) {  // else it was counted when it was lost
+          block_.torn[TornReason::kDeadline].Add();
+        }
+        client.close_out = true;
+        client_conn.FinishWrite();
+      }
+    }
+    // From here on both sides are read to their end.
+    client_conn.ResumeRead(Pause::kDraining);
+    client_conn.ResumeRead(Pause::kPeerFull);
+    backend_conn.ResumeRead(Pause::kPeerFull);
+    EnterStage(Stage::kAwaitClient, close_timeout);
+  }
+  Settle();
+}
+
+void Relay::AnswerMissing() noexcept {
+  for (const Side side : {Side::kClient, Side::kBackend}) {
+    Leg& one = leg(side);
+    if (one.close_in && !one.close_out && AtFrameBoundary(Other(side))) {
+      WriteClose(side, AnswerTo(one.code), "");
+    }
+    core_.conn(side).FinishWrite();
+  }
+}
+
+void Relay::ArmTimer(Millis delay) noexcept {
+  timer_.Arm<&Relay::OnTimer>(core_.services.loop.base(), delay, this);
+}
+
+void Relay::OnTimer(short) noexcept {
+  switch (stage_) {
+    case Stage::kFinishMessage:
+    case Stage::kAwaitBackend:
+    case Stage::kAwaitBoundary:
+      ++patience_;
+      ArmTimer(core_.config().drain.message_grace);
+      Advance();
+      return;
+    case Stage::kAwaitClient:
+    case Stage::kOpen:
+      break;
+  }
+  // One side is gone or has closed, and the rest did not come in time. As long as data still moves
+  // towards a side that only finished its own direction, wait on.
+  const std::uint64_t seen = leg(Side::kClient).bytes + leg(Side::kBackend).bytes;
+  const bool closing = leg(Side::kClient).close_in || leg(Side::kBackend).close_in ||
+                       leg(Side::kClient).close_out || leg(Side::kBackend).close_out;
+  if (!closing && seen != seen_at_timer_) {
+    seen_at_timer_ = seen;
+    ArmTimer(core_.config().server.close_timeout);
+    return;
+  }
+  if (++patience_ == 1) {
+    AnswerMissing();
+    ArmTimer(core_.config().server.close_timeout);
+    Settle();
+    return;
+  }
+  Finish();
+}
+
+// The end.
+
+void Relay::Settle() noexcept {
+  if (done_) {
+    return;
+  }
+  bool both_over = true;
+  for (const Side side : {Side::kClient, Side::kBackend}) {
+    const Leg& one = leg(side);
+    net::Conn& conn = core_.conn(side);
+    if (!conn.open()) {
+      continue;
+    }
+    // Nothing follows a CLOSE, and nothing comes from a side that has closed or is lost. A side that
+    // still owes an answer is not sent a FIN before it.
+    const Leg& other = leg(Other(side));
+    if ((one.close_out || other.lost || other.close_in) && (one.close_in || one.lost)) {
+      conn.FinishWrite();
+    }
+    const bool written = conn.write_finished() || conn.write_failed();
+    if (!conn.read_ended() || !written) {
+      both_over = false;
+    }
+  }
+  if (both_over) {
+    Finish();
+  }
+}
+
+void Relay::Cut(std::string_view why) noexcept {
+  if (done_) {
+    return;
+  }
+  if (why_.empty()) {
+    why_ = why;
+  }
+  const std::uint16_t code = core_.route(facts_).close_code;
+  Initiate(ClosedBy::kSluice, code);
+  if (!leg(Side::kBackend).close_out && AtFrameBoundary(Side::kClient)) {
+    WriteClose(Side::kBackend, ours_.backend_code, core_.config().drain.reason);
+  }
+  if (!leg(Side::kClient).close_out && AtFrameBoundary(Side::kBackend)) {
+    WriteClose(Side::kClient, code, core_.config().drain.reason);
+  }
+  Finish();
+}
+
+void Relay::Finish() noexcept {
+  if (done_) {
+    return;
+  }
+  done_ = true;
+  timer_.Cancel();
+  const Leg& client = leg(Side::kClient);
+  const Leg& backend = leg(Side::kBackend);
+  clean_ = client.close_out && client.close_in;
+  Initiate(ClosedBy::kSluice, 0);
+
+  const Instant now = core_.services.loop.now();
+  block_.closes[metrics::CloseSlot(code_)][by_].Add();
+  block_.session_seconds.Observe(std::chrono::duration<double>(now - began_).count());
+  core_.view->routes[facts_.route].sessions_open[facts_.backend]->Add(-1);
+  core_.backend_block(facts_).sessions_open.Add(-1);
+
+  const std::string peer_ip = core_.peer.Ip();
+  log::AccessRecord record = BaseRecord(core_, facts_, peer_ip, now);
+  record.event = "websocket";
+  record.bytes_in = client.bytes;
+  record.bytes_out = backend.bytes;
+  record.messages_in = client.messages;
+  record.messages_out = backend.messages;
+  record.close_code_client = client.code;
+  record.close_code_backend = backend.code;
+  record.closed_by = metrics::Name(by_);
+  record.reason = why_;
+  core_.services.access_log.Write(record);
+
+  core_.DropBackend();
+  sink_.OnRelayDone();
+}
+
+}  // namespace sluice::session

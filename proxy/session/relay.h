@@ -1,0 +1,142 @@
+// A session after its 101: forwards frames both ways as they come and ends the session in order
+// (RFC 6455 sections 5.5.1 and 7).
+//
+// Each direction is walked by a FrameTracker. Whole frames are forwarded at once; of a frame whose
+// header is not complete, and of an incomplete CLOSE, nothing is forwarded until it is. So the far
+// side is between frames, or inside the payload of a frame that the tracker knows, and a CLOSE of
+// ours is never written inside a frame.
+//
+// A CLOSE of either side is relayed as it came. One of ours goes in steps:
+//
+//   kOpen --BeginClose--> kFinishMessage   the client's message in flight is finished, no new one
+//         --boundary--->  kAwaitBackend    CLOSE to the backend; what it still sends is forwarded
+//         --its CLOSE-->  kAwaitBoundary   the backend's last message ends
+//         --boundary--->  kAwaitClient     CLOSE to the client; what it still sends is discarded
+//         --its CLOSE-->  (FIN both ways, linger, done)
+//
+// Every step has a deadline. Owned by Session; buried by it at the end.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "proxy/session/core.h"
+#include "proxy/ws/frame_tracker.h"
+
+namespace sluice::session {
+
+class RelaySink {
+ public:
+  // Both legs are over. The relay is not called again.
+  virtual void OnRelayDone() noexcept = 0;
+
+ protected:
+  ~RelaySink() = default;
+};
+
+// A CLOSE that Sluice itself begins.
+struct OurClose {
+  std::uint16_t client_code = 1012;
+  std::uint16_t backend_code = 1001;
+  std::string_view reason;      // outlives the relay: static, or from the session's snapshot
+  std::string_view why;         // static word for the access log
+  bool finish_message = true;   // wait for the end of the client's message, not only of its frame
+};
+
+class Relay final : public net::Mortal {
+ public:
+  // `facts` outlives the relay. REQUIRES: the 101 was sent, core.backend is open.
+  Relay(Core& core, RelaySink& sink, RequestFacts& facts, bool rsv1) noexcept;
+
+  // Forwards what came early, then begins to relay. May end the session at once.
+  void Start(Bytes early_client, Bytes early_backend) noexcept;
+
+  void OnReadable(Side side) noexcept;
+  void OnWritable(Side side) noexcept;
+
+  // Ends the session with a CLOSE of ours, in order. Does nothing when it is ending already.
+  void BeginClose(const OurClose& close) noexcept;
+
+  // Ends the session now: CLOSE to the client if it can be written, then the sockets are closed.
+  void Cut(std::string_view why) noexcept;
+
+  // True once the closing handshakes of both legs have gone through.
+  [[nodiscard]] bool ended_clean() const noexcept { return clean_; }
+
+ private:
+  enum class Stage : std::uint8_t {
+    kOpen,
+    kFinishMessage,
+    kAwaitBackend,
+    kAwaitBoundary,
+    kAwaitClient,
+  };
+
+  // One side: what comes from it and what has gone to it.
+  struct Leg {
+    explicit Leg(const ws::FrameRules& rules) noexcept : tracker(rules) {}
+
+    ws::FrameTracker tracker;   // of what comes from this side
+    std::string carry;          // the start of a frame from this side, not forwarded yet
+    std::uint64_t bytes = 0;    // forwarded from this side
+    std::uint64_t messages = 0;
+    std::uint16_t code = 0;     // of the first CLOSE seen on this leg, either way
+    bool close_in = false;      // a CLOSE came from this side
+    bool close_out = false;     // a CLOSE went to this side
+    bool lost = false;          // the side ended without a CLOSE
+    bool bad = false;           // the side broke the frame rules; it is not parsed any more
+    bool discard = false;       // what still comes from this side is read and dropped
+    bool stopped_at_frame = false;    // with discard: where forwarding stopped
+    bool stopped_at_message = false;
+  };
+
+  [[nodiscard]] Leg& leg(Side side) noexcept { return legs_[Index(side)]; }
+  [[nodiscard]] const Leg& leg(Side side) const noexcept { return legs_[Index(side)]; }
+
+  void Take(Side from, Bytes bytes) noexcept;
+  void CountMessage(Side from, Leg& source) noexcept;
+  void Forward(Side from, Bytes bytes) noexcept;
+  void OnCloseFrame(Side from) noexcept;
+  void StopForwarding(Side from) noexcept;
+  void OnEnd(Side side, bool broken) noexcept;
+  void OnLost(Side side) noexcept;
+  void OnViolation(Side from) noexcept;
+
+  // What has been forwarded from `from` ends with a whole frame, or a whole message.
+  [[nodiscard]] bool AtFrameBoundary(Side from) const noexcept;
+  [[nodiscard]] bool AtMessageBoundary(Side from) const noexcept;
+  // A boundary that the current step of our closing waits for has been reached on `from`.
+  [[nodiscard]] bool MustStopAt(Side from) const noexcept;
+
+  bool WriteClose(Side to, std::uint16_t code, std::string_view reason) noexcept;
+  void Advance() noexcept;         // the steps of our closing
+  void AnswerMissing() noexcept;   // answers a CLOSE that the other side did not answer in time
+  void Settle() noexcept;          // FIN where a leg is complete; done when both are
+  void Initiate(metrics::ClosedBy by, std::uint16_t code) noexcept;
+  void EnterStage(Stage stage, Millis deadline) noexcept;
+  void ArmTimer(Millis delay) noexcept;
+  void OnTimer(short what) noexcept;
+  void Finish() noexcept;
+
+  Core& core_;
+  RelaySink& sink_;
+  RequestFacts& facts_;
+  metrics::RouteBlock& block_;  // of the session's route
+  std::array<Leg, kSides> legs_;
+  net::Timer timer_;
+  OurClose ours_;
+  std::string_view why_;        // static word for the access log
+  std::uint64_t seen_at_timer_ = 0;
+  Instant began_;
+  unsigned reads_ = 0;          // for sampling relay_seconds
+  std::uint16_t code_ = 0;      // what closes_total says
+  metrics::ClosedBy by_ = metrics::ClosedBy::kCount;  // kCount: nobody yet
+  Stage stage_ = Stage::kOpen;
+  std::uint8_t patience_ = 0;   // deadlines that have passed in this stage
+  bool clean_ = false;
+  bool done_ = false;
+};
+
+}  // namespace sluice::session

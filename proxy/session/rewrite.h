@@ -1,0 +1,61 @@
+// Rewrites heads on their way through: a request for the backend, a response for the client.
+// Hop-by-hop fields are replaced (RFC 9110 section 7.6.1), forwarding fields are set.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "proxy/http/head.h"
+
+namespace sluice::session {
+
+struct ForwardFacts {
+  std::string_view peer_ip;     // the client's end of the connection
+  bool tls = false;             // the client came over TLS
+  bool peer_trusted = false;    // the peer's own forwarding fields are believed and added to
+  std::string_view request_id;  // replaces X-Request-Id
+};
+
+// The head that a backend is sent, ending with the empty line. The target is in origin-form.
+// `upgrade`: a checked WebSocket upgrade; otherwise every Upgrade field is dropped and the backend
+// is asked to close after its answer.
+[[nodiscard]] std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& facts,
+                                         bool upgrade);
+
+struct ClientResponse {
+  bool chunked = false;         // add Transfer-Encoding: chunked
+  bool close = false;           // add Connection: close
+  std::string_view set_cookie;  // a whole Set-Cookie value, or empty
+};
+
+// The head that a client is sent. The version is always HTTP/1.1.
+[[nodiscard]] std::string ClientHead(const http::ResponseHead& head, const ClientResponse& how);
+
+// The address that the request comes from: the peer, or, when the peer is a trusted proxy, the
+// last address of X-Forwarded-For that `is_trusted(text)` says no to.
+template <class IsTrusted>
+[[nodiscard]] std::string OriginalClient(const http::RequestHead& head, std::string_view peer_ip,
+                                         IsTrusted&& is_trusted);
+
+// True for a request id that is worth keeping: 1 to 128 visible ASCII characters.
+[[nodiscard]] bool IsUsableRequestId(std::string_view id) noexcept;
+
+template <class IsTrusted>
+std::string OriginalClient(const http::RequestHead& head, std::string_view peer_ip,
+                           IsTrusted&& is_trusted) {
+  std::string client(peer_ip);
+  if (!is_trusted(client)) {
+    return client;
+  }
+  std::string found;
+  http::ForEachListElement(head.fields, "x-forwarded-for", [&](std::string_view element) {
+    // The list grows to the right; keep the last one that nobody we trust has added.
+    std::string address(element);
+    if (!is_trusted(address)) {
+      found = std::move(address);
+    }
+  });
+  return found.empty() ? client : found;
+}
+
+}  // namespace sluice::session

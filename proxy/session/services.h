@@ -1,0 +1,66 @@
+// What a worker lends to its sessions. One per worker; outlives every session of it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "proxy/base/random.h"
+#include "proxy/http/parser.h"
+#include "proxy/log/access_log.h"
+#include "proxy/metrics/blocks.h"
+#include "proxy/net/loop.h"
+#include "proxy/session/ip_counter.h"
+#include "proxy/session/snapshot.h"
+
+namespace sluice::session {
+
+class Session;
+
+// A snapshot with this worker's counters for everything in it. A session keeps the view it began
+// with, so that a reload can swap the worker's without touching it.
+struct View {
+  struct RouteSeries {
+    metrics::RouteBlock* block = nullptr;
+    std::vector<metrics::Gauge*> sessions_open;  // by backend of the route's pool
+  };
+
+  std::shared_ptr<const Snapshot> snapshot;
+  std::vector<RouteSeries> routes;                            // parallel to snapshot->routes
+  std::vector<std::vector<metrics::BackendBlock*>> backends;  // [pool][backend]
+  std::vector<metrics::ListenerBlock*> listeners;             // parallel to config.listeners
+};
+
+// Takes back a session that is over.
+class SessionOwner {
+ public:
+  // The session is closed; it is freed at the end of this turn.
+  virtual void Retire(Session& session) noexcept = 0;
+
+ protected:
+  ~SessionOwner() = default;
+};
+
+// How far a drain of the process has come, as sessions need to know it.
+enum class Intake : std::uint8_t {
+  kOpen,            // everything is served
+  kRefuseUpgrades,  // new upgrades are refused, plain HTTP is served
+  kClosing,         // besides, no connection is kept alive
+};
+
+struct Services {
+  net::Loop& loop;
+  std::span<std::byte> scratch;         // input of the turn; at least 64 KiB
+  http::RequestParser request_parser;   // for heads that arrive whole
+  Random& random;
+  log::AccessLog& access_log;
+  IpCounter& ips;
+  metrics::WorkerBlock& block;
+  SessionOwner& owner;
+  std::shared_ptr<const View> view;
+  Intake intake = Intake::kOpen;
+};
+
+}  // namespace sluice::session

@@ -1,0 +1,494 @@
+#include "proxy/session/session.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "proxy/http/reply.h"
+#include "proxy/session/rewrite.h"
+#include "proxy/tls/tls_transport.h"
+
+namespace sluice::session {
+namespace {
+
+using metrics::TlsResult;
+using net::IoStatus;
+
+// One read while waiting for a head takes at most this much: what comes behind the head is held,
+// and held bytes are bounded.
+constexpr std::size_t kHeadRead = 16 * 1024;
+
+std::string_view FieldValue(const http::RequestHead& head, std::string_view name) noexcept {
+  const http::Field* field = Find(head.fields, name);
+  return field == nullptr ? std::string_view() : field->value;
+}
+
+}  // namespace
+
+Session::Session(Services& services, std::uint64_t id, std::size_t listener,
+                 const net::Address& peer, bool over_limit)
+    : core_(services, *this), over_limit_(over_limit) {
+  core_.id = id;
+  core_.listener = listener;
+  core_.peer = peer;
+  core_.view->listeners[listener]->connections_open.Add(1);
+  if (const std::size_t most = core_.config().limits.connections_per_ip; most > 0) {
+    ip_counted_ = true;
+    over_ip_limit_ = services.ips.Add(peer.Ip()) > most;
+  }
+}
+
+Session::~Session() {
+  assert(phase_ == Phase::kClosed);
+}
+
+void Session::Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noexcept {
+  const bool tls = transport != nullptr;
+  core_.client.Open(std::move(fd), std::move(transport));
+  if (tls) {
+    phase_ = Phase::kTls;
+    phase_began_ = core_.services.loop.now();
+    deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
+                                        core_.config().server.tls_timeout, this);
+  } else {
+    AwaitHead(core_.config().server.header_timeout);
+  }
+}
+
+// Dispatch.
+
+void Session::OnReadable(net::Conn& conn) noexcept {
+  switch (phase_) {
+    case Phase::kTls:
+      StepHandshake();
+      break;
+    case Phase::kHead:
+      ReadHead();
+      break;
+    case Phase::kExchange:
+      exchange_->OnReadable(SideOf(conn));
+      break;
+    case Phase::kRelay:
+      relay_->OnReadable(SideOf(conn));
+      break;
+    case Phase::kLinger: {
+      const net::IoResult got = conn.Read(core_.services.scratch);
+      if (got.status == IoStatus::kEof || got.status == IoStatus::kError) {
+        Close();
+      }
+      break;
+    }
+    case Phase::kClosed:
+      break;
+  }
+}
+
+void Session::OnWritable(net::Conn& conn) noexcept {
+  switch (phase_) {
+    case Phase::kExchange:
+      exchange_->OnWritable(SideOf(conn));
+      break;
+    case Phase::kRelay:
+      relay_->OnWritable(SideOf(conn));
+      break;
+    case Phase::kLinger:
+      if (conn.write_failed()) {
+        Close();
+      }
+      break;
+    case Phase::kTls:
+    case Phase::kHead:
+    case Phase::kClosed:
+      break;
+  }
+}
+
+void Session::OnConnected(net::Conn&, int error) noexcept {
+  if (phase_ == Phase::kExchange) {
+    exchange_->OnConnected(error);
+  }
+}
+
+// TLS.
+
+void Session::StepHandshake() noexcept {
+  auto& tls = static_cast<tls::TlsTransport&>(*core_.client.transport());
+  metrics::ListenerBlock& block = *core_.view->listeners[core_.listener];
+  switch (tls.Handshake()) {
+    case IoStatus::kWouldBlock:
+      return;
+    case IoStatus::kEof:
+    case IoStatus::kError:
+      block.tls_failed[TlsResult::kFailed].Add();
+      Close();
+      return;
+    case IoStatus::kOk:
+      break;
+  }
+  (tls.resumed() ? block.tls_resumed : block.tls_full)[tls.is_tls13() ? 1 : 0].Add();
+  block.tls_handshake_seconds.Observe(
+      std::chrono::duration<double>(Now() - phase_began_).count());
+  AwaitHead(core_.config().server.header_timeout);
+  if (tls.HasBuffered()) {
+    ReadHead();
+  }
+}
+
+// Request heads.
+
+void Session::AwaitHead(Millis patience) noexcept {
+  phase_ = Phase::kHead;
+  deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(), patience, this);
+}
+
+void Session::ReadHead() noexcept {
+  const net::IoResult got = core_.client.Read(core_.services.scratch.first(kHeadRead));
+  switch (got.status) {
+    case IoStatus::kOk:
+      TakeHead(core_.services.scratch.first(got.bytes));
+      break;
+    case IoStatus::kEof:
+    case IoStatus::kError:
+      Close();
+      break;
+    case IoStatus::kWouldBlock:
+      break;
+  }
+}
+
+void Session::TakeHead(Bytes bytes) noexcept {
+  // Requests that are refused at once may be followed by others in the same bytes.
+  std::unique_ptr<PartialHead> partial = std::move(partial_);
+  if (partial) {
+    partial->bytes += AsText(bytes);
+    bytes = AsBytes(partial->bytes);
+  }
+  bool first = true;
+  while (!bytes.empty() && phase_ == Phase::kHead) {
+    http::RequestParser& parser =
+        partial && first ? partial->parser : core_.services.request_parser;
+    if (!(partial && first)) {
+      parser.Reset();
+    }
+    if (!TakeRequest(parser, bytes)) {
+      if (phase_ == Phase::kHead) {
+        // Not complete: keep it, and keep what the parser knows of it.
+        if (partial && first) {
+          partial_ = std::move(partial);
+        } else {
+          partial_ = std::make_unique<PartialHead>(PartialHead{
+              std::string(AsText(bytes)), http::RequestParser(core_.view->snapshot->head_limits)});
+          // The worker's parser has scanned it, this one has not. It cannot be done or bad.
+          static_cast<void>(partial_->parser.Parse(partial_->bytes));
+          deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
+                                              core_.config().server.header_timeout, this);
+        }
+      }
+      return;
+    }
+    first = false;
+  }
+}
+
+// Takes one request from the front of `bytes`. False when no further one may be taken now: the
+// head is not complete (phase_ stays kHead), or the session went on to another phase.
+bool Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept {
+  switch (parser.Parse(AsText(bytes))) {
+    case ParseStatus::kNeedMore:
+      return false;
+    case ParseStatus::kBad:
+      RefuseHead(parser.fault());
+      return false;
+    case ParseStatus::kDone:
+      break;
+  }
+  const http::RequestHead& head = parser.head();
+  bytes = bytes.subspan(parser.head_size());
+  deadline_.Cancel();
+  FillFacts(head);
+  Admission admission =
+      Admit(head, *core_.view->snapshot, core_.services.intake, facts_->client_ip);
+  if (admission.route) {
+    facts_->route = *admission.route;
+    facts_->has_route = true;
+  }
+  if (over_limit_ || over_ip_limit_) {
+    const Refusal limit =
+        over_limit_ ? Refusal{503, "This server has all the connections it may have.", "",
+                              "max_connections", metrics::UpgradeOutcome::kLimit, true}
+                    : Refusal{429, "Too many connections from this address.", "",
+                              "connections_per_ip", metrics::UpgradeOutcome::kLimit, true};
+    core_.services.block
+        .rate_limited[over_limit_ ? metrics::Refused::kConnections
+                                  : metrics::Refused::kConnectionsPerIp]
+        .Add();
+    ending_ = true;
+    return Refuse(head, limit);
+  }
+  if (admission.refusal) {
+    if (admission.refusal->outcome == metrics::UpgradeOutcome::kDraining) {
+      core_.services.block.rate_limited[metrics::Refused::kDraining].Add();
+    }
+    return Refuse(head, *admission.refusal);
+  }
+  BeginExchange(head, std::move(admission), bytes);
+  return false;
+}
+
+void Session::FillFacts(const http::RequestHead& head) noexcept {
+  facts_ = std::make_unique<RequestFacts>();
+  facts_->method = head.method;
+  facts_->host = head.host;
+  facts_->path = head.path;
+  facts_->query = head.query;
+  facts_->origin = FieldValue(head, "origin");
+  facts_->user_agent = FieldValue(head, "user-agent");
+  facts_->began = core_.services.loop.now();
+  const auto is_trusted = [&](const std::string& ip) {
+    const auto& trusted = core_.view->snapshot->trusted_proxies;
+    if (trusted.empty()) {
+      return false;
+    }
+    const auto address = net::Address::FromNumeric(ip, 0);
+    return address && std::any_of(trusted.begin(), trusted.end(), [&](const net::Cidr& block) {
+             return block.Contains(*address);
+           });
+  };
+  facts_->client_ip = OriginalClient(head, core_.peer.Ip(), is_trusted);
+  const std::string_view id = FieldValue(head, "x-request-id");
+  facts_->request_id = IsUsableRequestId(id) ? std::string(id) : RandomId();
+}
+
+void Session::BeginExchange(const http::RequestHead& head, Admission admission,
+                            Bytes rest) noexcept {
+  const std::string peer_ip = core_.peer.Ip();
+  ForwardFacts forward;
+  forward.peer_ip = peer_ip;
+  forward.tls = core_.listener_config().is_tls();
+  forward.peer_trusted = !core_.view->snapshot->trusted_proxies.empty() &&
+                         std::any_of(core_.view->snapshot->trusted_proxies.begin(),
+                                     core_.view->snapshot->trusted_proxies.end(),
+                                     [&](const net::Cidr& block) {
+                                       return block.Contains(core_.peer);
+                                     });
+  forward.request_id = facts_->request_id;
+  phase_ = Phase::kExchange;
+  ExchangeSink& sink = *this;  // privately ours: make_unique could not convert it
+  exchange_ = std::make_unique<Exchange>(core_, sink, *facts_);
+  exchange_->Begin(head, std::move(admission), forward, rest);
+}
+
+// Answers a request that goes no further. True when the connection may carry another one.
+bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noexcept {
+  if (refusal.outcome && facts_->has_route) {
+    core_.route_block(*facts_).upgrades[*refusal.outcome].Add();
+  }
+  std::string extra(refusal.extra);
+  if (refusal.retry_after) {
+    extra += RetryAfter(core_.services.random);
+  }
+  // Content that nobody will read would be taken for the next request.
+  const bool has_content = head.framing == http::Framing::kChunked ||
+                           (head.framing == http::Framing::kLength && head.content_length > 0);
+  const bool reusable = head.keep_alive && head.minor_version == 1 && !has_content &&
+                        refusal.status != 400 && !ending_ &&
+                        core_.services.intake != Intake::kClosing;
+  http::Reply reply;
+  reply.status = refusal.status;
+  reply.text = refusal.text;
+  reply.extra_fields = extra;
+  reply.close = !reusable;
+  reply.head_only = head.method == "HEAD";
+  core_.client.Write(AsBytes(Serialize(reply)));
+  facts_->status = refusal.status;
+  LogRequest(refusal.label);
+  if (!reusable) {
+    Linger();
+    return false;
+  }
+  AwaitHead(core_.config().server.keep_alive_timeout);
+  return true;
+}
+
+void Session::RefuseHead(const http::HeadFault& fault) noexcept {
+  core_.services.block.http_parse_errors.Add(fault.label);
+  facts_ = std::make_unique<RequestFacts>();
+  facts_->began = core_.services.loop.now();
+  facts_->status = fault.status;
+  http::Reply reply;
+  reply.status = fault.status;
+  reply.text = fault.reason;
+  core_.client.Write(AsBytes(Serialize(reply)));
+  LogRequest(fault.label);
+  Linger();
+}
+
+void Session::LogRequest(std::string_view reason) noexcept {
+  const Instant now = core_.services.loop.now();
+  if (facts_->has_route && facts_->status != 101) {
+    metrics::RouteBlock& block = core_.route_block(*facts_);
+    block.http_requests[static_cast<std::size_t>(facts_->status / 100)].Add();
+    block.http_request_seconds.Observe(
+        std::chrono::duration<double>(now - facts_->began).count());
+  }
+  const std::string peer_ip = core_.peer.Ip();
+  log::AccessRecord record = BaseRecord(core_, *facts_, peer_ip, now);
+  record.event = "http";
+  record.reason = reason;
+  core_.services.access_log.Write(record);
+}
+
+// What the phases report.
+
+void Session::DropExchange() noexcept {
+  if (exchange_) {
+    core_.services.loop.Bury(std::move(exchange_));
+  }
+}
+
+void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
+  LogRequest(facts_->reason);
+  DropExchange();
+  if (!reusable || ending_) {
+    Linger();
+    return;
+  }
+  AwaitHead(core_.config().server.keep_alive_timeout);
+  if (!held.empty()) {
+    TakeHead(AsBytes(held));
+  }
+}
+
+void Session::OnUpgraded(bool rsv1, std::string early_client, Bytes early_backend) noexcept {
+  DropExchange();
+  phase_ = Phase::kRelay;
+  RelaySink& sink = *this;
+  relay_ = std::make_unique<Relay>(core_, sink, *facts_, rsv1);
+  relay_->Start(AsBytes(early_client), early_backend);
+  if (relay_ && ending_) {
+    Drain();
+  }
+}
+
+void Session::OnExchangeBroken() noexcept {
+  if (facts_->reason.empty()) {
+    facts_->reason = "broken";
+  }
+  LogRequest(facts_->reason);
+  DropExchange();
+  Close();
+}
+
+void Session::OnRelayDone() noexcept {
+  core_.services.loop.Bury(std::move(relay_));
+  Close();
+}
+
+// Endings.
+
+void Session::Drain() noexcept {
+  ending_ = true;
+  switch (phase_) {
+    case Phase::kTls:
+      Close();
+      break;
+    case Phase::kHead:
+      if (partial_) {
+        RefuseHead({503, "This server is draining.", "draining"});
+      } else {
+        Linger();
+      }
+      break;
+    case Phase::kExchange:
+      exchange_->Drain();
+      break;
+    case Phase::kRelay: {
+      OurClose close;
+      close.client_code = core_.route(*facts_).close_code;
+      close.reason = core_.config().drain.reason;
+      close.why = "drain";
+      relay_->BeginClose(close);
+      break;
+    }
+    case Phase::kLinger:
+    case Phase::kClosed:
+      break;
+  }
+}
+
+void Session::Cut() noexcept {
+  cut_ = phase_ != Phase::kClosed && phase_ != Phase::kLinger;
+  switch (phase_) {
+    case Phase::kExchange:
+      core_.DropBackend();
+      OnExchangeBroken();
+      break;
+    case Phase::kRelay:
+      relay_->Cut("drain_deadline");
+      break;
+    case Phase::kTls:
+    case Phase::kHead:
+    case Phase::kLinger:
+      Close();
+      break;
+    case Phase::kClosed:
+      break;
+  }
+}
+
+void Session::Linger() noexcept {
+  // Closing with unread bytes would send RST, which may overtake the answer: read to the end first.
+  phase_ = Phase::kLinger;
+  core_.client.FinishWrite();
+  core_.client.ResumeRead(net::Pause::kHandshake);
+  core_.client.ResumeRead(net::Pause::kPeerFull);
+  if (core_.client.read_ended()) {
+    if (core_.client.write_finished() || core_.client.write_failed()) {
+      Close();
+      return;
+    }
+  }
+  deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
+                                      core_.config().server.close_timeout, this);
+}
+
+void Session::Close() noexcept {
+  if (phase_ == Phase::kClosed) {
+    return;
+  }
+  phase_ = Phase::kClosed;
+  deadline_.Cancel();
+  core_.DropBackend();
+  core_.client.Close();
+  core_.view->listeners[core_.listener]->connections_open.Add(-1);
+  if (ip_counted_) {
+    core_.services.ips.Remove(core_.peer.Ip());
+  }
+  core_.services.owner.Retire(*this);
+}
+
+void Session::OnDeadline(short) noexcept {
+  switch (phase_) {
+    case Phase::kTls:
+      core_.view->listeners[core_.listener]->tls_failed[TlsResult::kTimeout].Add();
+      Close();
+      break;
+    case Phase::kHead:
+      if (partial_) {
+        RefuseHead({408, "The request head was not complete in time.", "header_timeout"});
+      } else {
+        // Nothing was asked: an idle connection is closed without a word (RFC 9112 section 9.8).
+        Linger();
+      }
+      break;
+    case Phase::kLinger:
+      Close();
+      break;
+    case Phase::kExchange:
+    case Phase::kRelay:
+    case Phase::kClosed:
+      break;
+  }
+}
+
+}  // namespace sluice::session

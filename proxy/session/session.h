@@ -1,0 +1,108 @@
+// One client connection and its backend leg, from accept to the last FIN.
+//
+//   kTls --done--> kHead --request--> kExchange --101--> kRelay --over--> kClosed
+//                    ^                    |
+//                    +---- keep-alive ----+--last answer--> kLinger --EOF--> kClosed
+//
+// Owned by its Worker, used in its thread only. The phases do the work: Exchange one request,
+// Relay what follows a 101. Session reads heads, answers what is refused, holds the deadlines
+// between phases and frees what is over.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "proxy/session/core.h"
+#include "proxy/session/exchange.h"
+#include "proxy/session/relay.h"
+
+namespace sluice::session {
+
+class Session final : public net::Mortal,
+                      private net::ConnSink,
+                      private ExchangeSink,
+                      private RelaySink {
+ public:
+  // `id` is unique in the process; `listener` the index of the listener that accepted;
+  // `over_limit`: the connection is one too many and is told so.
+  Session(Services& services, std::uint64_t id, std::size_t listener, const net::Address& peer,
+          bool over_limit);
+  ~Session() override;
+
+  // Takes the socket and begins. `transport` is null for a plain listener.
+  void Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noexcept;
+
+  // The process drains and this session's moment has come: a relay closes in order, a plain
+  // request may finish, everything else ends.
+  void Drain() noexcept;
+
+  // The end of all patience.
+  void Cut() noexcept;
+
+  [[nodiscard]] bool relaying() const noexcept { return phase_ == Phase::kRelay; }
+
+  // Whether Cut() found it unfinished.
+  [[nodiscard]] bool was_cut() const noexcept { return cut_; }
+
+  [[nodiscard]] std::uint64_t id() const noexcept { return core_.id; }
+
+  // Where the Worker keeps it: index into its list.
+  std::size_t slot = 0;
+
+ private:
+  enum class Phase : std::uint8_t { kTls, kHead, kExchange, kRelay, kLinger, kClosed };
+
+  struct PartialHead {
+    std::string bytes;
+    http::RequestParser parser;
+  };
+
+  // net::ConnSink
+  void OnReadable(net::Conn& conn) noexcept override;
+  void OnWritable(net::Conn& conn) noexcept override;
+  void OnConnected(net::Conn& conn, int error) noexcept override;
+
+  // ExchangeSink
+  void OnExchangeDone(bool reusable, std::string held) noexcept override;
+  void OnUpgraded(bool rsv1, std::string early_client, Bytes early_backend) noexcept override;
+  void OnExchangeBroken() noexcept override;
+
+  // RelaySink
+  void OnRelayDone() noexcept override;
+
+  [[nodiscard]] Side SideOf(const net::Conn& conn) const noexcept {
+    return &conn == &core_.client ? Side::kClient : Side::kBackend;
+  }
+
+  void StepHandshake() noexcept;
+  void ReadHead() noexcept;
+  void TakeHead(Bytes bytes) noexcept;
+  [[nodiscard]] bool TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept;
+  void BeginExchange(const http::RequestHead& head, Admission admission, Bytes rest) noexcept;
+  [[nodiscard]] bool Refuse(const http::RequestHead& head, const Refusal& refusal) noexcept;
+  void RefuseHead(const http::HeadFault& fault) noexcept;
+  void FillFacts(const http::RequestHead& head) noexcept;
+  void LogRequest(std::string_view reason) noexcept;
+  void AwaitHead(Millis patience) noexcept;
+  void Linger() noexcept;
+  void DropExchange() noexcept;
+  void Close() noexcept;
+  void OnDeadline(short what) noexcept;
+
+  Core core_;
+  net::Timer deadline_;  // of the phases that Session itself runs
+  std::unique_ptr<PartialHead> partial_;
+  std::unique_ptr<RequestFacts> facts_;  // of the request being served
+  std::unique_ptr<Exchange> exchange_;
+  std::unique_ptr<Relay> relay_;
+  Instant phase_began_{};
+  Phase phase_ = Phase::kHead;
+  bool over_limit_ = false;
+  bool over_ip_limit_ = false;
+  bool ip_counted_ = false;
+  bool ending_ = false;  // no further request is taken
+  bool cut_ = false;
+};
+
+}  // namespace sluice::session

@@ -1,0 +1,109 @@
+#include "proxy/session/snapshot.h"
+
+#include <utility>
+
+namespace sluice::session {
+namespace {
+
+balance::Policy PolicyOf(config::Balance balance) {
+  switch (balance) {
+    case config::Balance::kRendezvous:
+      return balance::Policy::kRendezvous;
+    case config::Balance::kLeastConnections:
+      return balance::Policy::kLeastConnections;
+    case config::Balance::kRandomTwoChoices:
+      return balance::Policy::kRandomTwoChoices;
+    case config::Balance::kRoundRobin:
+      return balance::Policy::kRoundRobin;
+  }
+  return balance::Policy::kRendezvous;
+}
+
+routing::AffinityRule::Source SourceOf(config::AffinitySource source) {
+  using Source = routing::AffinityRule::Source;
+  switch (source) {
+    case config::AffinitySource::kCookie:
+      return Source::kCookie;
+    case config::AffinitySource::kHeader:
+      return Source::kHeader;
+    case config::AffinitySource::kQuery:
+      return Source::kQuery;
+    case config::AffinitySource::kPath:
+      return Source::kPath;
+    case config::AffinitySource::kIp:
+      return Source::kIp;
+  }
+  return Source::kIp;
+}
+
+std::vector<routing::AffinityRule> RulesOf(const config::Route& route) {
+  std::vector<routing::AffinityRule> rules;
+  bool has_own_cookie = route.affinity_cookie.empty();
+  for (const config::AffinityRule& rule : route.affinity) {
+    rules.push_back({SourceOf(rule.source), rule.name, rule.segment});
+    has_own_cookie = has_own_cookie || (rule.source == config::AffinitySource::kCookie &&
+                                        rule.name == route.affinity_cookie);
+  }
+  if (!has_own_cookie) {
+    // A cookie that Sluice issues is meant to decide, so it comes first unless it is listed.
+    rules.insert(rules.begin(),
+                 {routing::AffinityRule::Source::kCookie, route.affinity_cookie, 0});
+  }
+  return rules;
+}
+
+Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config) {
+  std::vector<balance::Backend> backends;
+  std::vector<net::Address> addresses;
+  for (const config::Backend& backend : config.backends) {
+    auto address = net::Address::Resolve(backend.host, backend.port);
+    if (!address) {
+      return Err("pool." + config.name + ": backend \"" + backend.name +
+                 "\": " + address.error().message);
+    }
+    addresses.push_back(*address);
+    backends.push_back(
+        {backend.name, backend.weight, std::make_shared<balance::BackendState>()});
+  }
+  const balance::BackendSet::Options options{PolicyOf(config.balance), config.bounded_load};
+  return std::unique_ptr<Pool>(
+      new Pool{config, balance::BackendSet(options, std::move(backends)), std::move(addresses)});
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& config) {
+  std::vector<routing::RouteRule> rules;
+  for (const config::Route& route : config.routes) {
+    rules.push_back({route.host, route.path});
+  }
+  auto made = std::make_shared<Snapshot>(
+      Snapshot{config, routing::RouteTable(std::move(rules)), {}, {}, {}, {}});
+  for (const config::Pool& pool : config.pools) {
+    auto one = MakePool(pool);
+    if (!one) {
+      return tl::unexpected(one.error());
+    }
+    made->pools.push_back(std::move(*one));
+  }
+  for (const config::Route& route : config.routes) {
+    Route one{route, 0, RulesOf(route),
+              route.close_code != 0 ? route.close_code : config.drain.close_code};
+    while (config.pools[one.pool].name != route.pool) {
+      ++one.pool;  // the loader has checked that it exists
+    }
+    made->routes.push_back(std::move(one));
+  }
+  for (const std::string& block : config.server.trusted_proxies) {
+    auto cidr = net::Cidr::Parse(block);
+    if (!cidr) {
+      return tl::unexpected(cidr.error());
+    }
+    made->trusted_proxies.push_back(*cidr);
+  }
+  made->head_limits = {config.limits.max_head_bytes, config.limits.max_head_fields,
+                       config.limits.max_request_line};
+  return std::shared_ptr<const Snapshot>(std::move(made));
+}
+
+}  // namespace sluice::session

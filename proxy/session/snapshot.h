@@ -1,0 +1,46 @@
+// The configuration in the form that sessions use it: routes compiled, pools with their shared
+// state, backends resolved. Immutable but for the atomics of the backends; all workers share one
+// through std::shared_ptr, and a session keeps the one it began with.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "proxy/balance/backend_set.h"
+#include "proxy/base/result.h"
+#include "proxy/config/config.h"
+#include "proxy/http/parser.h"
+#include "proxy/net/address.h"
+#include "proxy/routing/affinity.h"
+#include "proxy/routing/route_table.h"
+
+namespace sluice::session {
+
+struct Pool {
+  config::Pool config;
+  balance::BackendSet backends;
+  std::vector<net::Address> addresses;  // parallel to backends
+};
+
+struct Route {
+  config::Route config;
+  std::size_t pool = 0;  // into Snapshot::pools
+  std::vector<routing::AffinityRule> affinity;
+  std::uint16_t close_code = 1012;
+};
+
+struct Snapshot {
+  // Resolves the backends' host names: blocks, control thread only.
+  [[nodiscard]] static Result<std::shared_ptr<const Snapshot>> Make(const config::Config& config);
+
+  config::Config config;
+  routing::RouteTable table;
+  std::vector<Route> routes;                 // parallel to config.routes
+  std::vector<std::unique_ptr<Pool>> pools;  // parallel to config.pools
+  std::vector<net::Cidr> trusted_proxies;
+  http::HeadLimits head_limits;
+};
+
+}  // namespace sluice::session
