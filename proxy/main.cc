@@ -15,7 +15,7 @@
 
 #include "proxy/admin/probe.h"
 #include "proxy/config/load.h"
-#include "proxy/demo/demo.h"
+#include "proxy/cli/run_demo.h"
 #include "proxy/log/log.h"
 #include "proxy/server/server.h"
 
@@ -117,7 +117,7 @@ int HealthCheck(const std::string& admin, const std::string& path) {
   }
   auto address = net::Address::FromNumeric(host, port);
   if (!admin.empty()) {
-    address = demo::ParseAddress(admin);
+    address = cli::ParseAddress(admin);
   }
   if (!address) {
     std::cerr << "--admin: " << address.error().message << '\n';
@@ -144,18 +144,18 @@ int Main(int argc, char** argv) {
   CLI::App* check = app.add_subcommand("check", "Check a configuration file without serving");
   check->add_option("-c,--config,file", path, "Configuration file")->capture_default_str();
 
-  demo::DemoOptions demo_options;
-  CLI::App* demo = app.add_subcommand("demo", "Try Sluice in front of embedded echo backends");
-  demo->add_option("--http", demo_options.http, "Address of the plain listener")
+  cli::DemoOptions demo_options;
+  CLI::App* demo_command = app.add_subcommand("demo", "Try Sluice in front of embedded echo backends");
+  demo_command->add_option("--http", demo_options.http, "Address of the plain listener")
       ->capture_default_str();
-  demo->add_option("--https", demo_options.https, "Address of the TLS listener")
+  demo_command->add_option("--https", demo_options.https, "Address of the TLS listener")
       ->capture_default_str();
-  demo->add_option("--admin", demo_options.admin, "Address of the admin listener")
+  demo_command->add_option("--admin", demo_options.admin, "Address of the admin listener")
       ->capture_default_str();
-  demo->add_option("--window", demo_options.window, "Drain window, e.g. 5s")
+  demo_command->add_option("--window", demo_options.window, "Drain window, e.g. 5s")
       ->capture_default_str();
 
-  demo::EchoOptions echo_options;
+  cli::EchoOptions echo_options;
   CLI::App* echo = app.add_subcommand("echo", "Run one WebSocket echo backend");
   echo->add_option("--listen", echo_options.listen, "Address to listen on")
       ->capture_default_str();
@@ -184,11 +184,11 @@ int Main(int argc, char** argv) {
   if (check->parsed()) {
     return Check(path);
   }
-  if (demo->parsed()) {
-    return demo::RunDemo(demo_options);
+  if (demo_command->parsed()) {
+    return cli::RunDemo(demo_options);
   }
   if (echo->parsed()) {
-    return demo::RunEcho(echo_options);
+    return cli::RunEcho(echo_options);
   }
   if (health->parsed()) {
     return HealthCheck(admin, health_config);

@@ -1,5 +1,6 @@
 // The configuration as plain values, after everything has been checked. Immutable once loaded:
 // workers share it through std::shared_ptr<const Config>. config/sluice.toml documents every key.
+// Everything compares by value, so that a reload can tell what has changed.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +16,8 @@ namespace sluice::config {
 struct Certificate {
   std::string chain;  // path of a PEM file, leaf first
   std::string key;    // path of a PEM file
+
+  bool operator==(const Certificate&) const = default;
 };
 
 enum class TlsVersion : std::uint8_t { k12, k13 };
@@ -23,15 +26,24 @@ struct ListenerTls {
   std::vector<Certificate> certificates;  // empty: the listener is plain
   TlsVersion min_version = TlsVersion::k12;
   std::string client_ca;  // path of a PEM bundle; set: mutual TLS
+  std::size_t line = 0;   // of the file: where a mistake in the certificates is reported
+
+  // Where it stands in the file makes no difference.
+  bool operator==(const ListenerTls& other) const {
+    return certificates == other.certificates && min_version == other.min_version &&
+           client_ca == other.client_ca;
+  }
 };
 
 struct Listener {
-  std::string name;     // label in metrics and log; the address unless given
-  std::string host;     // numeric IPv4 or IPv6 address, without brackets
+  std::string name;        // label in metrics and log; the address unless given
+  std::string host;        // numeric IPv4 or IPv6 address, without brackets
   std::uint16_t port = 0;  // 0: any free port (tests)
   ListenerTls tls;
 
   [[nodiscard]] bool is_tls() const noexcept { return !tls.certificates.empty(); }
+
+  bool operator==(const Listener&) const = default;
 };
 
 enum class AffinitySource : std::uint8_t { kCookie, kHeader, kQuery, kPath, kIp };
@@ -40,28 +52,34 @@ struct AffinityRule {
   AffinitySource source = AffinitySource::kIp;
   std::string name;         // of the cookie, header or query parameter
   std::size_t segment = 0;  // for kPath: 1 is the first path segment
+
+  bool operator==(const AffinityRule&) const = default;
 };
 
 struct RouteLimits {
   std::uint64_t max_message_bytes = 16ULL << 20;  // 0: no limit
   std::uint32_t max_frames_per_message = 16384;   // 0: no limit
+
+  bool operator==(const RouteLimits&) const = default;
 };
 
 struct Route {
-  std::string name;            // label; unique; derived from host and path unless given
-  std::string host;            // lower case; exact, "*.suffix", or empty for any
-  std::string path = "/";      // prefix on segment borders
+  std::string name;        // label; unique; derived from host and path unless given
+  std::string host;        // lower case; exact, "*.suffix", or empty for any
+  std::string path = "/";  // prefix on segment borders
   std::string pool;
-  bool upgrades = true;        // false: WebSocket upgrades are answered 403
-  std::vector<AffinityRule> affinity;  // the first that is present wins; default: ip
+  bool upgrades = true;                // false: WebSocket upgrades are answered 403
+  std::vector<AffinityRule> affinity;  // the first that is present wins; never empty once loaded
   std::string affinity_cookie;         // name of the cookie to issue; empty: none
   std::vector<std::string> origins;    // empty: any; else exact origins, compared ignoring case
   bool require_origin = false;         // with origins: refuse requests without Origin too
   RouteLimits limits;
-  unsigned retries = 2;                // further candidates after the first
-  Millis handshake_timeout{10'000};    // from the request head to the backend's answer, upgrades
-  Millis response_timeout{120'000};    // plain HTTP: without progress in either direction
-  std::uint16_t close_code = 0;        // 1012 or 1001; 0: [drain] close_code
+  unsigned retries = 2;              // further candidates after the first
+  Millis handshake_timeout{10'000};  // from the request head to the backend's answer, upgrades
+  Millis response_timeout{120'000};  // plain HTTP: without progress in either direction
+  std::uint16_t close_code = 0;      // 1012 or 1001; 0: [drain] close_code
+
+  bool operator==(const Route&) const = default;
 };
 
 enum class Balance : std::uint8_t {
@@ -76,6 +94,8 @@ struct Backend {
   std::string host;  // numeric address or host name, resolved once at start
   std::uint16_t port = 0;
   double weight = 1.0;
+
+  bool operator==(const Backend&) const = default;
 };
 
 struct Pool {
@@ -84,15 +104,19 @@ struct Pool {
   double bounded_load = 1.25;  // 0: off
   Millis connect_timeout{3'000};
   std::vector<Backend> backends;  // never empty
+
+  bool operator==(const Pool&) const = default;
 };
 
 struct Server {
   unsigned workers = 0;  // 0: one per core this process may use
   Millis header_timeout{10'000};
   Millis tls_timeout{5'000};
-  Millis keep_alive_timeout{60'000};  // a client connection between two requests
-  Millis close_timeout{5'000};        // waiting for a CLOSE or an EOF that is owed
+  Millis keep_alive_timeout{60'000};         // a client connection between two requests
+  Millis close_timeout{5'000};               // waiting for a CLOSE or an EOF that is owed
   std::vector<std::string> trusted_proxies;  // CIDR blocks whose forwarding fields are believed
+
+  bool operator==(const Server&) const = default;
 };
 
 struct Limits {
@@ -101,8 +125,10 @@ struct Limits {
   std::size_t max_head_bytes = 32 << 10;
   std::size_t max_head_fields = 100;
   std::size_t max_request_line = 8 << 10;
-  std::size_t early_data = 16 << 10;   // bytes held of what a client sends before the 101
-  std::size_t out_buffer = 64 << 10;   // high watermark per side; the low one is half of it
+  std::size_t early_data = 16 << 10;  // bytes held of what a client sends before the 101
+  std::size_t out_buffer = 64 << 10;  // high watermark per side; the low one is half of it
+
+  bool operator==(const Limits&) const = default;
 };
 
 struct Drain {
@@ -113,12 +139,16 @@ struct Drain {
   double rate = 0;  // closes per second of the whole process; 0: no cap
   std::uint16_t close_code = 1012;
   std::string reason = "service restart";
+
+  bool operator==(const Drain&) const = default;
 };
 
 struct Admin {
   std::string host = "127.0.0.1";  // numeric; loopback only
   std::uint16_t port = 9900;
   bool enabled = true;  // address = "off" turns it off
+
+  bool operator==(const Admin&) const = default;
 };
 
 enum class LogLevel : std::uint8_t { kDebug, kInfo, kWarn, kError };
@@ -127,8 +157,11 @@ enum class AccessFormat : std::uint8_t { kJson, kText, kOff };
 struct Log {
   LogLevel level = LogLevel::kInfo;
   AccessFormat access = AccessFormat::kJson;
-  bool query = false;       // true: query strings are logged; default: redacted
-  std::size_t queue = 8192; // records waiting to be written; beyond it they are dropped and counted
+  bool query = false;  // true: query strings are logged; default: redacted
+  std::size_t queue =
+      8192;  // records waiting to be written; beyond it they are dropped and counted
+
+  bool operator==(const Log&) const = default;
 };
 
 struct Config {
@@ -140,6 +173,8 @@ struct Config {
   std::vector<Listener> listeners;  // never empty
   std::vector<Route> routes;        // never empty; in file order
   std::vector<Pool> pools;          // never empty; in file order
+
+  bool operator==(const Config&) const = default;
 };
 
 }  // namespace sluice::config

@@ -276,6 +276,7 @@ void Loader::ReadListeners() {
 }
 
 void Loader::ReadListenerTls(const TableReader& in, ListenerTls& out) {
+  out.line = in.LineOf("certificates");
   constexpr std::string_view kForm =
       "an array of tables, such as [{ chain = \"chain.pem\", key = \"key.pem\" }]";
   const auto tables = in.Tables("certificates", "listener.tls.certificates", kForm);
@@ -407,7 +408,7 @@ void Loader::ReadRoute(const TableReader& in, Route& out) {
   in.ReadParsed("host", out.host, ParseRouteHost);
   in.ReadParsed("path", out.path, ParseRoutePath);
   out.name = (out.host.empty() ? "*" : out.host) + out.path;
-  in.ReadParsed("name", out.name, ParseName);
+  in.ReadParsed("name", out.name, ParseRouteName);
   if (!in.Has("pool")) {
     in.AddMistake("pool", "is missing; allowed: the name of a pool");
   } else {
@@ -459,27 +460,23 @@ void Loader::ReadAffinity(const TableReader& in, Route& out) {
       out.affinity_cookie = cookie->text;
     }
   }
-  if (in.IsAbsentOrEmpty("affinity")) {
-    if (!out.affinity_cookie.empty()) {
-      out.affinity.push_back({AffinitySource::kCookie, out.affinity_cookie, 0});
-    }
-    out.affinity.push_back({AffinitySource::kIp, "", 0});
-    return;
-  }
-  bool reads_cookie = false;
+  const AffinityRule cookie_rule{AffinitySource::kCookie, out.affinity_cookie, 0};
+  bool has_cookie_rule = false;
   for (const TextItem& item : in.Texts("affinity")) {
     if (auto rule = ParseAffinity(item.text)) {
-      reads_cookie = reads_cookie ||
-                     (rule->source == AffinitySource::kCookie && rule->name == out.affinity_cookie);
+      has_cookie_rule =
+          has_cookie_rule || (rule->source == cookie_rule.source && rule->name == cookie_rule.name);
       out.affinity.push_back(std::move(*rule));
     } else {
       report_.AddMistake(item.line, item.key, rule.error().message);
-      reads_cookie = true;  // perhaps this was to be the rule: one mistake is enough
     }
   }
-  if (!out.affinity_cookie.empty() && !reads_cookie) {
-    in.AddMistake("affinity_cookie", "no rule of affinity reads the cookie that this issues; add " +
-                                         Quoted("cookie:" + out.affinity_cookie) + " to affinity");
+  if (out.affinity.empty()) {
+    out.affinity.push_back({AffinitySource::kIp, "", 0});
+  }
+  if (!out.affinity_cookie.empty() && !has_cookie_rule) {
+    // A cookie that Sluice issues is meant to decide.
+    out.affinity.insert(out.affinity.begin(), cookie_rule);
   }
 }
 
