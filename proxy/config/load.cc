@@ -38,8 +38,9 @@ class Claims {
  public:
   explicit Claims(std::string_view noun) : noun_(noun) {}
 
-  // Reports when `name` is taken. `key` is where this one got it from.
-  void Claim(Report& report, const std::string& name, std::size_t line, const std::string& key) {
+  // Reports when `name` is taken, and returns whether it was free. `key` is where this one got it
+  // from.
+  bool Claim(Report& report, const std::string& name, std::size_t line, const std::string& key) {
     const auto [entry, fresh] = taken_.try_emplace(name, key, line);
     if (!fresh) {
       report.AddMistake(line, key,
@@ -47,12 +48,18 @@ class Claims {
                             entry->second.first + " in line " +
                             std::to_string(entry->second.second) + "; each must be different");
     }
+    return fresh;
   }
 
  private:
   std::string_view noun_;
   std::map<std::string, std::pair<std::string, std::size_t>> taken_;
 };
+
+// "chat.example.com/socket", "*/".
+std::string PlaceOf(const Route& route) {
+  return (route.host.empty() ? "*" : route.host) + route.path;
+}
 
 // One run over one document. The root reader reports unknown tables, each Read* one section, and
 // the checks that need several sections come last.
@@ -86,6 +93,8 @@ class Loader {
   void ReadPools();
   void ReadBackends(const TableReader& in, Pool& out);
   void ReadRoutes();
+  // Returns whether both are as the file means them.
+  bool ReadHostAndPath(const TableReader& in, Route& out);
   void ReadRoute(const TableReader& in, Route& out);
   void ReadAffinity(const TableReader& in, Route& out);
   void ReadCloseCode(const TableReader& in, std::uint16_t& out);
@@ -233,6 +242,7 @@ void Loader::ReadListeners() {
   for (const TableReader& in : tables) {
     Listener out;
     std::string shown;
+    bool address_free = false;
     if (!in.Has("address")) {
       in.AddMistake("address",
                     "is missing; allowed: a numeric address and a port, such as "
@@ -249,14 +259,14 @@ void Loader::ReadListeners() {
         shown = parsed->Text();
         out.host = std::move(parsed->host);
         out.port = parsed->port;
-        if (out.port != 0) {  // port 0 is a different port every time
-          addresses.Claim(report_, shown, in.LineOf("address"), in.PathOf("address"));
-        }
+        // Port 0 is a different port every time.
+        address_free = out.port == 0 ||
+                       addresses.Claim(report_, shown, in.LineOf("address"), in.PathOf("address"));
       }
     }
     out.name = shown;
     in.ReadParsed("name", out.name, ParseName);
-    if (!out.name.empty() && (in.Has("name") || out.port == 0)) {
+    if (!out.name.empty() && (in.Has("name") || address_free)) {
       names.Claim(report_, out.name, in.LineOf("name"), in.PathOf("name"));
     }
     if (const auto tls = in.Table("tls", "listener.tls", "a table")) {
@@ -393,10 +403,12 @@ void Loader::ReadRoutes() {
   Claims places("host and path");
   for (const TableReader& in : tables) {
     Route out;
+    const bool place_known = ReadHostAndPath(in, out);
     ReadRoute(in, out);
-    const std::string place = (out.host.empty() ? "*" : out.host) + out.path;
-    places.Claim(report_, place, in.line(), in.path());
-    if (in.Has("name")) {
+    // What was refused already need not be reported a second time as taken.
+    const bool place_free =
+        place_known && places.Claim(report_, PlaceOf(out), in.line(), in.path());
+    if (in.Has("name") || place_free) {
       names.Claim(report_, out.name, in.LineOf("name"), in.PathOf("name"));
     }
     config_.routes.push_back(std::move(out));
@@ -404,10 +416,14 @@ void Loader::ReadRoutes() {
   }
 }
 
+bool Loader::ReadHostAndPath(const TableReader& in, Route& out) {
+  const bool host = in.ReadParsed("host", out.host, ParseRouteHost) || !in.Has("host");
+  const bool path = in.ReadParsed("path", out.path, ParseRoutePath) || !in.Has("path");
+  return host && path;
+}
+
 void Loader::ReadRoute(const TableReader& in, Route& out) {
-  in.ReadParsed("host", out.host, ParseRouteHost);
-  in.ReadParsed("path", out.path, ParseRoutePath);
-  out.name = (out.host.empty() ? "*" : out.host) + out.path;
+  out.name = PlaceOf(out);
   in.ReadParsed("name", out.name, ParseRouteName);
   if (!in.Has("pool")) {
     in.AddMistake("pool", "is missing; allowed: the name of a pool");

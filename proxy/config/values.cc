@@ -165,6 +165,18 @@ Result<SplitAddress> Split(std::string_view text) {
   return SplitAddress{text.substr(0, colon), text.substr(colon + 1), false};
 }
 
+Result<std::string> NameOf(std::string_view text, std::string_view marks) {
+  const bool fine =
+      !text.empty() && text.size() <= 128 && std::all_of(text.begin(), text.end(), [&](char c) {
+        return IsAlpha(c) || IsDigit(c) || marks.find(c) != std::string_view::npos;
+      });
+  if (!fine) {
+    return Err(Quoted(text) + " is not a name; allowed: 1 to 128 letters, digits and " +
+               std::string(marks));
+  }
+  return std::string(text);
+}
+
 }  // namespace
 
 std::string Quoted(std::string_view text) {
@@ -503,20 +515,16 @@ Result<AffinityRule> ParseAffinity(std::string_view text) {
 bool IsToken(std::string_view text) noexcept {
   constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
   return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
-    return IsAlpha(c) || IsDigit(c) || (c != '\0' && kMarks.find(c) != std::string_view::npos);
+    return IsAlpha(c) || IsDigit(c) || kMarks.find(c) != std::string_view::npos;
   });
 }
 
 Result<std::string> ParseName(std::string_view text) {
-  constexpr std::string_view kMarks = "-_.:/*[]";
-  const bool fine =
-      !text.empty() && text.size() <= 128 && std::all_of(text.begin(), text.end(), [&](char c) {
-        return IsAlpha(c) || IsDigit(c) || kMarks.find(c) != std::string_view::npos;
-      });
-  if (!fine) {
-    return Err(Quoted(text) + " is not a name; allowed: 1 to 128 letters, digits and -_.:/*[]");
-  }
-  return std::string(text);
+  return NameOf(text, "-_.:[]");
+}
+
+Result<std::string> ParseRouteName(std::string_view text) {
+  return NameOf(text, "-_.:[]/*");
 }
 
 Result<std::string> ParseCloseReason(std::string_view text) {

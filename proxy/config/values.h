@@ -69,8 +69,10 @@ struct HostPort {
 // RFC 9110 section 5.6.2: what the names of header fields and cookies are made of.
 [[nodiscard]] bool IsToken(std::string_view text) noexcept;
 
-// Names that end up as metric labels and in URLs of the admin interface.
+// Names of listeners, pools and backends: metric labels, and segments of URLs.
 [[nodiscard]] Result<std::string> ParseName(std::string_view text);
+// Names of routes, which may look like a host and path: metric labels.
+[[nodiscard]] Result<std::string> ParseRouteName(std::string_view text);
 
 // RFC 6455 section 5.5: a CLOSE holds two bytes of code and at most 123 of reason.
 [[nodiscard]] Result<std::string> ParseCloseReason(std::string_view text);

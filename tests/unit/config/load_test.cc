@@ -1,0 +1,316 @@
+// Proves what a good file comes to: every key reaches its field, defaults fill the rest, paths are
+// joined with the folder of the file, order is kept.
+#include "proxy/config/load.h"
+
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/config/files.h"
+
+namespace sluice::config {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr std::string_view kSmallest = R"([[listener]]
+address = "127.0.0.1:0"
+[[route]]
+pool = "a"
+[pool.a]
+backends = [{ address = "127.0.0.1:9001" }]
+)";
+
+TEST(LoadText, FillsInEveryDefault) {
+  const LoadResult result = LoadText(kSmallest, "t.toml", "");
+  ASSERT_THAT(Texts(result.mistakes), IsEmpty());
+  ASSERT_THAT(Texts(result.warnings), IsEmpty());
+  Config want;
+  want.listeners = {{"127.0.0.1:0", "127.0.0.1", 0, {}}};
+  Route route;
+  route.name = "*/";
+  route.pool = "a";
+  route.affinity = {{AffinitySource::kIp, "", 0}};
+  want.routes = {route};
+  Pool pool;
+  pool.name = "a";
+  pool.backends = {{"127.0.0.1:9001", "127.0.0.1", 9001, 1.0}};
+  want.pools = {pool};
+  EXPECT_EQ(result.config, want);
+}
+
+TEST(LoadText, TakesEveryKey) {
+  const TempDir dir;
+  dir.Write("certs/a.pem", "");
+  dir.Write("certs/a.key", "");
+  dir.Write("ca.pem", "");
+  const LoadResult result = LoadText(R"(
+[server]
+workers = 3
+header_timeout = "1s"
+tls_timeout = "2s"
+keep_alive_timeout = "3s"
+close_timeout = "4s"
+trusted_proxies = ["10.0.0.0/8", "fd00::/8"]
+[limits]
+max_connections = 1000
+connections_per_ip = 10
+max_head_bytes = "20KiB"
+max_head_fields = 50
+max_request_line = "4KiB"
+early_data = "2KiB"
+out_buffer = "128KiB"
+[[listener]]
+name = "front"
+address = "[::]:8443"
+tls.certificates = [{ chain = "certs/a.pem", key = "./certs/../certs/a.key" }]
+tls.min_version = "1.3"
+tls.client_ca = "ca.pem"
+[[route]]
+name = "talk"
+host = "*.Example.com"
+path = "/socket/"
+pool = "b"
+upgrades = false
+affinity = ["query:token", "path:2", "header:X-User"]
+affinity_cookie = "stick"
+origins = ["https://Chat.example.com"]
+require_origin = true
+limits.max_message_bytes = "1MiB"
+limits.max_frames_per_message = 7
+retries = 0
+handshake_timeout = "5s"
+response_timeout = "6s"
+close_code = 1001
+[[route]]
+pool = "a"
+affinity = "cookie:sid"
+[pool.b]
+balance = "least_connections"
+bounded_load = 0
+connect_timeout = "100ms"
+backends = [
+  { name = "b2", address = "db.local:9002", weight = 2 },
+  { name = "b1", address = "[::1]:9001", weight = 0.5 },
+]
+[pool.a]
+backends = [{ address = "127.0.0.1:9003" }]
+[drain]
+window = "5s"
+grace = "1s"
+ready_delay = "2s"
+message_grace = "500ms"
+rate = 2.5
+close_code = 1001
+reason = "back soon"
+[admin]
+address = "[::1]:0"
+[log]
+level = "debug"
+access = "text"
+query = true
+queue = 100
+)",
+                                     "t.toml", dir.path());
+  ASSERT_THAT(Texts(result.mistakes), IsEmpty());
+  ASSERT_THAT(Texts(result.warnings), IsEmpty());
+  Config want;
+  want.server = {
+      3, Millis(1000), Millis(2000), Millis(3000), Millis(4000), {"10.0.0.0/8", "fd00::/8"}};
+  want.limits = {1000, 10, 20U << 10, 50, 4U << 10, 2U << 10, 128U << 10};
+  want.drain = {Millis(5000), Millis(1000), Millis(2000), Millis(500), 2.5, 1001, "back soon"};
+  want.admin = {"::1", 0, true};
+  want.log = {LogLevel::kDebug, AccessFormat::kText, true, 100};
+  want.listeners = {{"front",
+                     "::",
+                     8443,
+                     {{{dir.path() + "/certs/a.pem", dir.path() + "/certs/a.key"}},
+                      TlsVersion::k13,
+                      dir.path() + "/ca.pem"}}};
+  Route talk;
+  talk.name = "talk";
+  talk.host = "*.example.com";
+  talk.path = "/socket";
+  talk.pool = "b";
+  talk.upgrades = false;
+  talk.affinity = {{AffinitySource::kCookie, "stick", 0},
+                   {AffinitySource::kQuery, "token", 0},
+                   {AffinitySource::kPath, "", 2},
+                   {AffinitySource::kHeader, "X-User", 0}};
+  talk.affinity_cookie = "stick";
+  talk.origins = {"https://chat.example.com"};
+  talk.require_origin = true;
+  talk.limits = {1U << 20, 7};
+  talk.retries = 0;
+  talk.handshake_timeout = Millis(5000);
+  talk.response_timeout = Millis(6000);
+  talk.close_code = 1001;
+  Route rest;
+  rest.name = "*/";
+  rest.pool = "a";
+  rest.affinity = {{AffinitySource::kCookie, "sid", 0}};
+  want.routes = {talk, rest};
+  Pool b;
+  b.name = "b";
+  b.balance = Balance::kLeastConnections;
+  b.bounded_load = 0;
+  b.connect_timeout = Millis(100);
+  b.backends = {{"b2", "db.local", 9002, 2.0}, {"b1", "::1", 9001, 0.5}};
+  Pool a;
+  a.name = "a";
+  a.backends = {{"127.0.0.1:9003", "127.0.0.1", 9003, 1.0}};
+  want.pools = {b, a};
+  // Section by section first: a difference in one is easier to find.
+  EXPECT_EQ(result.config.server, want.server);
+  EXPECT_EQ(result.config.limits, want.limits);
+  EXPECT_EQ(result.config.drain, want.drain);
+  EXPECT_EQ(result.config.admin, want.admin);
+  EXPECT_EQ(result.config.log, want.log);
+  EXPECT_EQ(result.config.listeners, want.listeners);
+  EXPECT_EQ(result.config.routes, want.routes);
+  EXPECT_EQ(result.config.pools, want.pools);
+  EXPECT_EQ(result.config, want);
+}
+
+TEST(LoadText, LeavesTheAffinityCookieWhereItIsListed) {
+  const LoadResult result = LoadText(R"([[listener]]
+address = "127.0.0.1:0"
+[[route]]
+pool = "a"
+affinity = ["query:id", "cookie:stick", "ip"]
+affinity_cookie = "stick"
+[[route]]
+path = "/b"
+pool = "a"
+affinity_cookie = "stick"
+[pool.a]
+backends = [{ address = "127.0.0.1:9001" }]
+)",
+                                     "t.toml", "");
+  ASSERT_THAT(Texts(result.mistakes), IsEmpty());
+  EXPECT_THAT(result.config.routes[0].affinity,
+              ElementsAre(AffinityRule{AffinitySource::kQuery, "id", 0},
+                          AffinityRule{AffinitySource::kCookie, "stick", 0},
+                          AffinityRule{AffinitySource::kIp, "", 0}));
+  EXPECT_THAT(result.config.routes[1].affinity,
+              ElementsAre(AffinityRule{AffinitySource::kCookie, "stick", 0},
+                          AffinityRule{AffinitySource::kIp, "", 0}));
+}
+
+TEST(LoadText, TurnsTheAdminInterfaceOff) {
+  const LoadResult result =
+      LoadText(std::string(kSmallest) + "[admin]\naddress = \"off\"\n", "t.toml", "");
+  ASSERT_THAT(Texts(result.mistakes), IsEmpty());
+  EXPECT_FALSE(result.config.admin.enabled);
+}
+
+TEST(LoadText, LetsSeveralListenersTakeAnyFreePort) {
+  const LoadResult result = LoadText(
+      "[[listener]]\nname = \"second\"\naddress = \"127.0.0.1:0\"\n" + std::string(kSmallest),
+      "t.toml", "");
+  ASSERT_THAT(Texts(result.mistakes), IsEmpty());
+  EXPECT_EQ(result.config.listeners[0].name, "second");
+  EXPECT_EQ(result.config.listeners[1].name, "127.0.0.1:0");
+}
+
+TEST(LoadText, WarnsOfAPoolThatNoRouteUses) {
+  const LoadResult result = LoadText(
+      std::string(kSmallest) + "[pool.spare]\nbackends = [{ address = \"a:1\" }]\n", "t.toml", "");
+  EXPECT_TRUE(result.ok());
+  EXPECT_THAT(Texts(result.warnings),
+              ElementsAre("t.toml:7: pool.spare: no route uses this pool, so it gets no traffic"));
+}
+
+// A file written for a later version: what it asks for beyond this one is named, and nothing else.
+TEST(LoadText, AcceptsKeysOfLaterVersionsWithAWarning) {
+  const TempDir dir;
+  dir.Write("certs/chat.pem", "");
+  dir.Write("certs/chat.key", "");
+  const LoadResult result = LoadText(R"([server]
+workers = 0                     # 0: one per core
+takeover_socket = "/run/sluice/takeover.sock"
+
+[[listener]]
+address = "0.0.0.0:8443"
+proxy_protocol = false
+tls.certificates = [{ chain = "certs/chat.pem", key = "certs/chat.key" }]   # chosen by SNI
+tls.min_version = "1.2"
+tls.client_ca = ""              # set: mutual TLS
+
+[[route]]
+host = "chat.example.com"       # exact, *.suffix, or absent = any
+path = "/socket"                # prefix on segment borders
+pool = "chat"
+affinity = ["cookie:sid", "query:token", "ip"]
+origins = ["https://chat.example.com"]
+limits.max_message_bytes = "1MiB"
+heartbeat.interval = "30s"
+
+[pool.chat]
+balance = "rendezvous"
+bounded_load = 1.25
+backends = [
+  { name = "chat-1", address = "10.0.0.11:9000" },
+  { name = "chat-2", address = "10.0.0.12:9000", weight = 2 },
+]
+health = { type = "websocket", path = "/socket", interval = "5s", rise = 2, fall = 3 }
+
+[drain]
+window = "30s"
+close_code = 1012
+
+[admin]
+address = "127.0.0.1:9900"
+
+[log]
+level = "info"
+access = "json"                 # json | text | off
+)",
+                                     "t.toml", dir.path());
+  EXPECT_THAT(Texts(result.mistakes), IsEmpty());
+  constexpr std::string_view kNot = ": accepted, but this version does not act on it";
+  EXPECT_THAT(Texts(result.warnings),
+              ElementsAre("t.toml:3: server.takeover_socket" + std::string(kNot),
+                          "t.toml:7: listener[0].proxy_protocol" + std::string(kNot),
+                          "t.toml:19: route[0].heartbeat.interval" + std::string(kNot),
+                          "t.toml:28: pool.chat.health" + std::string(kNot)));
+  EXPECT_EQ(result.config.routes[0].name, "chat.example.com/socket");
+}
+
+TEST(LoadFile, TakesRelativePathsFromTheFolderOfTheFile) {
+  const TempDir dir;
+  dir.Write("etc/a.pem", "");
+  dir.Write("etc/a.key", "");
+  const std::string file = dir.Write(
+      "etc/s.toml", std::string(kSmallest) + "[[listener]]\naddress = \"127.0.0.1:8443\"\n" +
+                        "tls.certificates = [{ chain = \"a.pem\", key = \"a.key\" }]\n");
+  const LoadResult result = LoadFile(file);
+  ASSERT_THAT(Texts(result.mistakes), IsEmpty());
+  EXPECT_EQ(result.config.listeners[1].tls.certificates[0].chain, dir.path() + "/etc/a.pem");
+}
+
+TEST(LoadFile, SaysInOneSentenceWhyAFileCannotBeRead) {
+  const TempDir dir;
+  const LoadResult missing = LoadFile(dir.path() + "/none.toml");
+  EXPECT_THAT(Texts(missing.mistakes), ElementsAre("cannot read \"" + dir.path() +
+                                                   "/none.toml\": No such file or directory"));
+  const LoadResult folder = LoadFile(dir.path());
+  EXPECT_THAT(Texts(folder.mistakes),
+              ElementsAre("cannot read \"" + dir.path() + "\": not a regular file"));
+  const LoadResult huge = LoadFile(dir.Write("huge.toml", std::string(17U << 20, '#')));
+  EXPECT_THAT(Texts(huge.mistakes),
+              ElementsAre("\"" + dir.path() +
+                          "/huge.toml\" is larger than 16MiB, so it is not a configuration"));
+}
+
+TEST(LoadFile, NamesTheFileAsItWasGiven) {
+  const TempDir dir;
+  const std::string file = dir.Write("s.toml", std::string(kSmallest) + "[log]\nqueue = 0\n");
+  EXPECT_THAT(Texts(LoadFile(file).mistakes),
+              ElementsAre(file + ":8: log.queue: 0 is out of range; allowed: 64 to 1048576"));
+}
+
+}  // namespace
+}  // namespace sluice::config

@@ -1,0 +1,535 @@
+// Proves that each kind of mistake is found, at its line, under its key, with a text that says what
+// is wrong and what is allowed; and that all of them are reported at once.
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "proxy/config/load.h"
+
+#include "tests/unit/config/files.h"
+
+namespace sluice::config {
+namespace {
+
+// What makes a file complete; it follows the snippet of a case, so that lines count from there.
+constexpr std::string_view kRest = R"(
+[[listener]]
+address = "127.0.0.1:8099"
+[[route]]
+host = "rest.example"
+pool = "rest"
+[pool.rest]
+backends = [{ address = "127.0.0.1:9099" }]
+)";
+
+struct Case {
+  const char* name;
+  std::string_view text;
+  // How each message goes on after "t.toml:": "line: key: beginning of the text".
+  std::vector<std::string> want;
+  std::string_view rest = kRest;
+};
+
+std::string CaseName(const testing::TestParamInfo<Case>& info) {
+  return info.param.name;
+}
+
+class Mistakes : public testing::TestWithParam<Case> {};
+
+void ExpectMessages(const std::vector<Mistake>& mistakes, const std::vector<std::string>& want) {
+  const std::vector<std::string> got = Texts(mistakes);
+  for (std::size_t i = 0; i < std::max(got.size(), want.size()); ++i) {
+    const std::string prefix = i < want.size() ? "t.toml:" + want[i] : "(nothing more)";
+    const std::string text = i < got.size() ? got[i] : "(nothing more)";
+    EXPECT_EQ(text.substr(0, prefix.size()), prefix) << "message " << i << " is: " << text;
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+  }
+}
+
+TEST_P(Mistakes, AreReportedWithLineAndKey) {
+  const TempDir dir;
+  dir.Write("a.pem", "");
+  dir.Write("a.key", "");
+  const std::string text = std::string(GetParam().text) + std::string(GetParam().rest);
+  ExpectMessages(LoadText(text, "t.toml", dir.path()).mistakes, GetParam().want);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Syntax, Mistakes,
+    testing::Values(
+        Case{"MissingBracket", "\n[server\n", {"2: not valid TOML: "}},
+        Case{"MissingValue", "[server]\nworkers =\n", {"2: not valid TOML: "}},
+        Case{"KeyTwice",
+             "[server]\nworkers = 1\nworkers = 2\n",
+             {"3: not valid TOML: Error while parsing key-value pair: cannot redefine existing "
+              "integer 'workers'"}},
+        Case{"PoolTwice", "[pool.a]\n[pool.b]\n[pool.a]\n", {"3: not valid TOML: "}},
+        Case{"NotUtf8", "[server]\n# \xFF\n", {"2: not valid TOML: "}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
+    Keys, Mistakes,
+    testing::Values(
+        Case{"UnknownTable",
+             "[sever]\n",
+             {"1: sever: unknown key; did you mean \"server\"? allowed here: server, limits, "
+              "listener, route, pool, drain, admin, log"}},
+        Case{"UnknownKeyNear",
+             "[server]\nwokers = 3\n",
+             {"2: server.wokers: unknown key; did you mean \"workers\"? allowed here: workers, "
+              "header_timeout, tls_timeout, keep_alive_timeout, close_timeout, trusted_proxies, "
+              "takeover_socket"}},
+        Case{"UnknownKeyFar",
+             "[log]\nzzz = 1\n",
+             {"2: log.zzz: unknown key; allowed here: level, access, query, queue"}},
+        Case{"UnknownKeyThatIsAtHomeElsewhere",
+             "[server]\nmax_connections = 10\n",
+             {"2: server.max_connections: unknown key; it belongs to \"limits\"; allowed here: "}},
+        Case{"UnknownKeyThatNeedsQuotes",
+             "[log]\n\"a\\nb\" = 1\n",
+             {"2: log.\"a\\x0ab\": unknown key; allowed here: "}},
+        Case{"UnknownKeysInEveryCorner",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\nport = 1\n"
+             "tls.certificates = [{ chain = \"a.pem\", key = \"a.key\", ca = \"a\" }]\n"
+             "tls.ciphers = \"x\"\n"
+             "[[route]]\npool = \"rest\"\nlimits.bytes = 1\nheartbeat.every = \"1s\"\n"
+             "[pool.a]\nbackend = 1\nbackends = [{ address = \"a:1\", wieght = 1 }]\n",
+             {"3: listener[0].port: unknown key",
+              "4: listener[0].tls.certificates[0].ca: unknown key",
+              "5: listener[0].tls.ciphers: unknown key", "8: route[0].limits.bytes: unknown key",
+              "9: route[0].heartbeat.every: unknown key",
+              "11: pool.a.backend: unknown key; did you mean \"backends\"? ",
+              "12: pool.a.backends[0].wieght: unknown key; did you mean \"weight\"? "}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
+    Types, Mistakes,
+    testing::Values(
+        Case{"Integer",
+             "[server]\nworkers = \"3\"\n[limits]\nmax_head_fields = 1.5\n",
+             {"2: server.workers: must be an integer, not a string",
+              "4: limits.max_head_fields: must be an integer, not a floating-point number"}},
+        Case{"Number",
+             "[drain]\nrate = \"5\"\n[pool.a]\nbounded_load = nan\n"
+             "backends = [{ address = \"a:1\", weight = true }]\n",
+             {"2: drain.rate: must be a finite number, not a string",
+              "4: pool.a.bounded_load: must be a finite number, not a floating-point number",
+              "5: pool.a.backends[0].weight: must be a finite number, not a boolean"}},
+        Case{"Boolean",
+             "[log]\nquery = \"yes\"\n[[route]]\npool = \"rest\"\nupgrades = 1\n",
+             {"2: log.query: must be true or false, not a string",
+              "5: route[0].upgrades: must be true or false, not an integer"}},
+        Case{"String",
+             "[log]\nlevel = 1\n[admin]\naddress = 9900\n[drain]\nreason = []\n",
+             {"2: log.level: must be a string, not an integer",
+              "4: admin.address: must be a string, not an integer",
+              "6: drain.reason: must be a string, not an array"}},
+        Case{"Strings",
+             "[server]\ntrusted_proxies = 1\n[[route]]\npool = \"rest\"\n"
+             "affinity = { ip = true }\norigins = [\n  1,\n  1979-05-27,\n]\n",
+             {"2: server.trusted_proxies: must be an array of strings, not an integer",
+              "5: route[0].affinity: must be an array of strings, not a table",
+              "7: route[0].origins[0]: must be a string, not an integer",
+              "8: route[0].origins[1]: must be a string, not a date or time"}},
+        Case{"TableForArray",
+             "[listener]\naddress = \"127.0.0.1:1\"\n[route]\npool = \"a\"\n[pool.a]\n"
+             "backends = [{ address = \"a:1\" }]\n",
+             {"1: listener: must be an array of tables, each written [[listener]], not a table",
+              "3: route: must be an array of tables, each written [[route]], not a table"},
+             ""},
+        Case{"ArrayForTable",
+             "[[server]]\n[[drain]]\n",
+             {"1: server: must be one table, written [server], not an array",
+              "2: drain: must be one table, written [drain], not an array"}},
+        Case{"PoolWithoutAName",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\n[[route]]\npool = \"a\"\n[pool]\n"
+             "backends = []\n",
+             {"6: pool.backends: must be a table, written [pool.NAME], not an array"},
+             ""},
+        Case{"PoolAsArray",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\n[[route]]\npool = \"a\"\n[[pool]]\n"
+             "name = \"a\"\n",
+             {"5: pool: must be a table, written [pool.NAME], not an array"},
+             ""},
+        Case{"ElementsThatAreNoTables",
+             "[pool.a]\nbackends = [\"10.0.0.1:80\"]\n[pool.b]\nbackends = \"10.0.0.1:80\"\n",
+             {"2: pool.a.backends[0]: must be a table, not a string",
+              "4: pool.b.backends: must be an array of tables, such as [{ name = "}},
+        Case{"TlsAsString",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = \"a.pem\"\n",
+             {"3: listener[0].tls: must be a table, not a string"}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
+    Units, Mistakes,
+    testing::Values(
+        Case{"DurationWithoutUnit",
+             "[server]\nheader_timeout = 30\ntls_timeout = 0.5\nclose_timeout = \"5\"\n",
+             {"2: server.header_timeout: 30 has no unit; write it as a string with ms, s, m or h, "
+              "such as \"30s\"",
+              "3: server.tls_timeout: 0.5 has no unit; write it as a string with ms, s, m or h, "
+              "such as \"500ms\"",
+              "4: server.close_timeout: \"5\" has no unit; allowed: a whole number with ms, s, m "
+              "or h, such as \"30s\""}},
+        Case{"DurationOfAnotherType",
+             "[drain]\nwindow = true\n",
+             {"2: drain.window: must be a string, not a boolean"}},
+        Case{"DurationOutOfRange",
+             "[server]\nheader_timeout = \"0s\"\nkeep_alive_timeout = \"25h\"\n",
+             {"2: server.header_timeout: \"0s\" is out of range; allowed: 10ms to 1h",
+              "3: server.keep_alive_timeout: \"25h\" is out of range; allowed: 10ms to 24h"}},
+        Case{"SizeWithoutUnit",
+             "[limits]\nout_buffer = 65536\nearly_data = \"4096\"\nmax_head_bytes = \"1 MiB\"\n",
+             {"2: limits.out_buffer: 65536 has no unit; write it as a string with B, KB, KiB, MB, "
+              "MiB, GB or GiB, such as \"65536B\"",
+              "3: limits.early_data: \"4096\" has no unit; allowed: a whole number with B, ",
+              "4: limits.max_head_bytes: \"1 MiB\" is not a size; allowed: a whole number"}},
+        Case{"SizeOutOfRange",
+             "[limits]\nout_buffer = \"1KiB\"\nearly_data = \"99999999999GiB\"\n",
+             {"2: limits.out_buffer: \"1KiB\" is out of range; allowed: 4KiB to 16MiB",
+              "3: limits.early_data: \"99999999999GiB\" is too large"}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
+    Ranges, Mistakes,
+    testing::Values(
+        Case{"Counts",
+             "[server]\nworkers = -1\n[limits]\nmax_connections = 99999999\n"
+             "max_head_fields = 0\n[log]\nqueue = 1\n",
+             {"2: server.workers: -1 is out of range; allowed: 0 to 1024",
+              "4: limits.max_connections: 99999999 is out of range; allowed: 0 to 10000000",
+              "5: limits.max_head_fields: 0 is out of range; allowed: 10 to 1000",
+              "7: log.queue: 1 is out of range; allowed: 64 to 1048576"}},
+        Case{"Numbers",
+             "[drain]\nrate = -1\n[pool.a]\nbounded_load = 0.5\nbackends = [\n"
+             "  { address = \"a:1\", weight = 0 },\n  { address = \"b:1\", weight = 1e9 },\n]\n",
+             {"2: drain.rate: -1 is out of range; allowed: 0 (no cap) or 0.01 to 1e+06",
+              "4: pool.a.bounded_load: 0.5 is out of range; allowed: 0 (off) or 1 to 100",
+              "6: pool.a.backends[0].weight: 0 is out of range; allowed: 0.001 to 1000",
+              "7: pool.a.backends[1].weight: 1e+09 is out of range; allowed: 0.001 to 1000"}},
+        Case{"Words",
+             "[log]\nlevel = \"warning\"\naccess = \"xml\"\n[pool.a]\nbalance = \"rondezvous\"\n"
+             "backends = [{ address = \"a:1\" }]\n",
+             {"2: log.level: \"warning\" is not known; allowed: debug, info, warn, error",
+              "3: log.access: \"xml\" is not known; allowed: json, text, off",
+              "5: pool.a.balance: \"rondezvous\" is not known; did you mean \"rendezvous\"? "
+              "allowed: rendezvous, least_connections, random_two_choices, round_robin"}},
+        Case{"RequestLineLargerThanTheHead",
+             "[limits]\nmax_request_line = \"64KiB\"\n",
+             {"2: limits.max_request_line: max_request_line (64KiB) is a part of the head; "
+              "allowed: at most max_head_bytes (32KiB)"}},
+        Case{"HeadSmallerThanTheRequestLine",
+             "[limits]\nmax_head_bytes = \"4KiB\"\n",
+             {"2: limits.max_head_bytes: max_request_line (8KiB) is a part of the head; "}},
+        Case{"Retries",
+             "[[route]]\npool = \"rest\"\nretries = 17\n",
+             {"3: route[0].retries: 17 is out of range; allowed: 0 to 16"}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
+    Listeners, Mistakes,
+    testing::Values(
+        Case{"None",
+             "\n[[route]]\npool = \"a\"\n[pool.a]\nbackends = [{ address = \"a:1\" }]\n",
+             {"1: listener: there is no listener; write [[listener]] and an address"},
+             ""},
+        Case{"EmptyArray",
+             "\nlistener = []\n[[route]]\npool = \"a\"\n[pool.a]\n"
+             "backends = [{ address = \"a:1\" }]\n",
+             {"2: listener: there is no listener; write [[listener]] and an address"},
+             ""},
+        Case{"NoAddress",
+             "[[listener]]\nname = \"a\"\n",
+             {"1: listener[0].address: is missing; allowed: a numeric address and a port"}},
+        Case{"BadAddresses",
+             "[[listener]]\naddress = \"localhost:80\"\n[[listener]]\naddress = \":80\"\n"
+             "[[listener]]\naddress = \"::1:80\"\n[[listener]]\naddress = \"[::1]:65536\"\n"
+             "[[listener]]\naddress = \"80\"\n[[listener]]\naddress = \"10.0.0.256:80\"\n",
+             {"2: listener[0].address: \"localhost:80\" is not numeric; allowed: a numeric address",
+              "4: listener[1].address: \":80\" has no host; allowed: HOST:PORT",
+              "6: listener[2].address: \"::1:80\": an IPv6 address needs brackets, such as "
+              "[::1]:8080",
+              "8: listener[3].address: \"[::1]:65536\": \"65536\" is not a port; allowed: 1 to "
+              "65535",
+              "10: listener[4].address: \"80\" has no port; allowed: HOST:PORT",
+              "12: listener[5].address: \"10.0.0.256:80\": \"10.0.0.256\" is not an IPv4 address"}},
+        Case{"SameAddressInTwoSpellings",
+             "[[listener]]\naddress = \"[::1]:80\"\n[[listener]]\naddress = \"[0::0:1]:80\"\n",
+             {"4: listener[1].address: the address \"[::1]:80\" is taken by listener[0].address in "
+              "line 2; each must be different"}},
+        Case{"SameName",
+             "[[listener]]\nname = \"x\"\naddress = \"127.0.0.1:1\"\n[[listener]]\nname = \"x\"\n"
+             "address = \"127.0.0.1:2\"\n",
+             {"5: listener[1].name: the listener name \"x\" is taken by listener[0].name in line "
+              "2; each must be different"}},
+        Case{"NameOfAnotherListenersAddress",
+             "[[listener]]\nname = \"127.0.0.1:2\"\naddress = \"127.0.0.1:1\"\n[[listener]]\n"
+             "address = \"127.0.0.1:2\"\n",
+             {"4: listener[1].name: the listener name \"127.0.0.1:2\" is taken by "}},
+        Case{"TwoFreePortsWithoutNames",
+             "[[listener]]\naddress = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n",
+             {"3: listener[1].name: the listener name \"127.0.0.1:0\" is taken by "}},
+        Case{"BadName",
+             "[[listener]]\nname = \"a b\"\naddress = \"127.0.0.1:1\"\n",
+             {"2: listener[0].name: \"a b\" is not a name; allowed: 1 to 128 letters, digits "}},
+        Case{"ProxyProtocol",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\nproxy_protocol = true\n",
+             {"3: listener[0].proxy_protocol: is not available in this version; allowed: false"}},
+        Case{"AdminPort",
+             "[[listener]]\naddress = \"0.0.0.0:9900\"\n",
+             {"2: listener[0].address: takes the port of the admin interface (127.0.0.1:9900); "
+              "choose another port, or set address in [admin]"}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
+    Tls, Mistakes,
+    testing::Values(
+        Case{"WithoutCertificates",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\ntls.min_version = \"1.3\"\n",
+             {"3: listener[0].tls.certificates: is missing, and without it the listener is plain; "
+              "allowed: an array of tables, such as [{ chain = \"chain.pem\", key = \"key.pem\" "
+              "}], or no tls at all"}},
+        Case{"EmptyCertificates",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\ntls.certificates = []\n",
+             {"3: listener[0].tls.certificates: must not be empty; leave tls out altogether for a "
+              "plain listener"}},
+        Case{"UnreadableFiles",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\ntls.certificates = [\n"
+             "  { chain = \"none.pem\", key = \".\" },\n"
+             "  { chain = \"a.pem/x\" },\n  { key = \"\", chain = 5 },\n]\n"
+             "tls.client_ca = \"/nonexistent/ca.pem\"\n",
+             {"4: listener[0].tls.certificates[0].chain: cannot read \"",
+              "4: listener[0].tls.certificates[0].key: cannot read \"",
+              "5: listener[0].tls.certificates[1].chain: cannot read \"",
+              "5: listener[0].tls.certificates[1].key: is missing; allowed: the path of a PEM file",
+              "6: listener[0].tls.certificates[2].chain: must be a string, not an integer",
+              "6: listener[0].tls.certificates[2].key: \"\" is not a path; allowed: the path of a "
+              "PEM file",
+              "8: listener[0].tls.client_ca: cannot read \"/nonexistent/ca.pem\": No such file or "
+              "directory"}},
+        Case{"SameCertificateTwice",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\ntls.certificates = [\n"
+             "  { chain = \"a.pem\", key = \"a.key\" },\n"
+             "  { chain = \"./a.pem\", key = \"a.key\" },\n]\n",
+             {"5: listener[0].tls.certificates[1].chain: the certificate chain \""}},
+        Case{"Version",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\n"
+             "tls.certificates = [{ chain = \"a.pem\", key = \"a.key\" }]\n"
+             "tls.min_version = \"1.1\"\n",
+             {"4: listener[0].tls.min_version: \"1.1\" is not known; allowed: 1.2, 1.3"}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
+    Routes, Mistakes,
+    testing::Values(
+        Case{"None",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\n[pool.a]\n"
+             "backends = [{ address = \"a:1\" }]\n",
+             {"1: route: there is no route; write [[route]] and its pool"},
+             ""},
+        Case{"NoPool",
+             "[[route]]\npath = \"/a\"\n",
+             {"1: route[0].pool: is missing; allowed: the name of a pool"}},
+        Case{"UnknownPool",
+             "[[route]]\npath = \"/a\"\npool = \"caht\"\n[pool.chat]\n"
+             "backends = [{ address = \"a:1\" }]\n",
+             {"3: route[0].pool: there is no pool named \"caht\"; did you mean \"chat\"? pools "
+              "here: chat, rest"}},
+        Case{"Host",
+             "[[route]]\npool = \"rest\"\nhost = \"*\"\n[[route]]\npool = \"rest\"\n"
+             "host = \"a:80\"\n[[route]]\npool = \"rest\"\nhost = \"b.*\"\n",
+             {"3: route[0].host: \"*\" is not a host; leave the key out to take any host",
+              "6: route[1].host: \"a:80\" carries a port; a host matches on every port, write "
+              "\"a\"",
+              "9: route[2].host: \"b.*\": a star may only stand for the whole first label"}},
+        Case{
+            "Path",
+            "[[route]]\npool = \"rest\"\npath = \"socket\"\n",
+            {"3: route[0].path: \"socket\" does not start with a slash; allowed: a path such as "}},
+        Case{"SameHostAndPath",
+             "[[route]]\npool = \"rest\"\nhost = \"A.example\"\npath = \"/a\"\n[[route]]\n"
+             "pool = \"rest\"\nhost = \"a.example\"\npath = \"/a/\"\n",
+             {"5: route[1]: the host and path \"a.example/a\" is taken by route[0] in line 1; each "
+              "must be different"}},
+        Case{"SamePathBesideARefusedOne",
+             "[[route]]\npool = \"rest\"\npath = \"a\"\n[[route]]\npool = \"rest\"\n",
+             {"3: route[0].path: \"a\" does not start with a slash"}},
+        Case{"SameName",
+             "[[route]]\npool = \"rest\"\nname = \"x\"\npath = \"/a\"\n[[route]]\n"
+             "pool = \"rest\"\nname = \"x\"\npath = \"/b\"\n",
+             {"7: route[1].name: the route name \"x\" is taken by route[0].name in line 3; each "
+              "must be different"}},
+        Case{"NameOfAnotherRoutesHostAndPath",
+             "[[route]]\npool = \"rest\"\nname = \"*/b\"\npath = \"/a\"\n[[route]]\n"
+             "pool = \"rest\"\npath = \"/b\"\n",
+             {"5: route[1].name: the route name \"*/b\" is taken by route[0].name in line 3"}},
+        Case{"Affinity",
+             "[[route]]\npool = \"rest\"\naffinity = [\n  \"sid\",\n  \"cookie:\",\n"
+             "  \"header:a b\",\n  \"query:a=b\",\n  \"path:0\",\n]\naffinity_cookie = \"a;b\"\n",
+             {"4: route[0].affinity[0]: \"sid\" is not an affinity rule; allowed: cookie:NAME, "
+              "header:NAME, query:NAME, path:N, ip",
+              "5: route[0].affinity[1]: \"cookie:\" does not name a cookie; allowed in a name: ",
+              "6: route[0].affinity[2]: \"header:a b\" does not name a header; allowed in a name: ",
+              "7: route[0].affinity[3]: \"query:a=b\" does not name a query parameter; ",
+              "8: route[0].affinity[4]: \"path:0\" does not name a path segment; allowed: path:1 "
+              "to path:32",
+              "10: route[0].affinity_cookie: \"a;b\" is not a cookie name; allowed: letters, "}},
+        Case{"Origins",
+             "[[route]]\npool = \"rest\"\norigins = [\n  \"chat.example.com\",\n"
+             "  \"https://chat.example.com/\",\n  \"https://chat.example.com:443\",\n  \"*\",\n]\n",
+             {"4: route[0].origins[0]: \"chat.example.com\" has no scheme; allowed: scheme://host",
+              "5: route[0].origins[1]: \"https://chat.example.com/\" has more than scheme, host "
+              "and port; allowed: scheme://host",
+              "6: route[0].origins[2]: \"https://chat.example.com:443\": browsers leave out the "
+              "default port; write \"https://chat.example.com\"",
+              "7: route[0].origins[3]: \"*\" is not an origin; leave the key out to allow any "
+              "origin"}},
+        Case{"RequireOriginWithoutOrigins",
+             "[[route]]\npool = \"rest\"\nrequire_origin = true\n",
+             {"3: route[0].require_origin: has nothing to require without origins; list them, or "
+              "leave this key out"}},
+        Case{"CloseCode",
+             "[[route]]\npool = \"rest\"\nclose_code = 1000\n",
+             {"3: route[0].close_code: 1000 would make some clients give up instead of "
+              "reconnecting; allowed: 1012 (service restart) or 1001 (going away)"}},
+        Case{"Heartbeat",
+             "[[route]]\npool = \"rest\"\nheartbeat.interval = 30\n",
+             {"3: route[0].heartbeat.interval: 30 has no unit; write it as a string"}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
+    Pools, Mistakes,
+    testing::Values(
+        Case{"None",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\n[[route]]\npool = \"a\"\n",
+             {"1: pool: there is no pool; write [pool.NAME] and its backends"},
+             ""},
+        Case{"NoBackends",
+             "[pool.a]\nbackends = []\n[pool.b]\nbalance = \"round_robin\"\n",
+             {"2: pool.a.backends: must not be empty; allowed: an array of tables, such as [{ ",
+              "3: pool.b.backends: must not be empty; allowed: an array of tables, such as [{ "}},
+        Case{"BadName",
+             "[pool.\"a b\"]\nbackends = [{ address = \"a:1\" }]\n",
+             {"1: pool.\"a b\": \"a b\" is not a name; allowed: 1 to 128 letters, digits and "}},
+        Case{"BackendAddresses",
+             "[pool.a]\nbackends = [\n  { name = \"a\" },\n  { address = \"a\" },\n"
+             "  { address = \"a:0\" },\n  { address = \"http://a:1\" },\n"
+             "  { address = \"a_b-.c:1\" },\n  { address = \"unix:/run/a.sock\" },\n]\n",
+             {"3: pool.a.backends[0].address: is missing; allowed: HOST:PORT, such as ",
+              "4: pool.a.backends[1].address: \"a\" has no port; allowed: HOST:PORT",
+              "5: pool.a.backends[2].address: \"a:0\": 0 is not a port; allowed: 1 to 65535",
+              "6: pool.a.backends[3].address: \"http://a:1\" is a URL; write HOST:PORT only",
+              "7: pool.a.backends[4].address: \"a_b-.c:1\": \"a_b-.c\" is neither an address nor a "
+              "host name",
+              "8: pool.a.backends[5].address: \"unix:/run/a.sock\": \"/run/a.sock\" is not a port; "
+              "allowed: 1 to 65535"}},
+        Case{"SameBackendName",
+             "[pool.a]\nbackends = [\n  { name = \"x\", address = \"a:1\" },\n"
+             "  { name = \"x\", address = \"b:1\" },\n  { address = \"c:1\" },\n"
+             "  { address = \"c:1\" },\n]\n",
+             {"4: pool.a.backends[1].name: the backend name \"x\" is taken by "
+              "pool.a.backends[0].name in line 3; each must be different",
+              "6: pool.a.backends[3].address: the backend name \"c:1\" is taken by "
+              "pool.a.backends[2].address in line 5; each must be different"}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
+    TheRest, Mistakes,
+    testing::Values(
+        Case{"TrustedProxies",
+             "[server]\ntrusted_proxies = [\"10.0.0.1\", \"10.0.0.1/8\", \"a/8\"]\n",
+             {"2: server.trusted_proxies[0]: \"10.0.0.1\" has no prefix length; for this one "
+              "address write \"10.0.0.1/32\"",
+              "2: server.trusted_proxies[1]: \"10.0.0.1/8\" has bits set behind its prefix; the "
+              "block is \"10.0.0.0/8\"",
+              "2: server.trusted_proxies[2]: \"a/8\" is not a block of addresses; allowed: "}},
+        Case{"AdminOnAnotherAddress",
+             "[admin]\naddress = \"0.0.0.0:9900\"\n",
+             {"2: admin.address: \"0.0.0.0:9900\" is not a numeric loopback address; allowed: "
+              "127.0.0.1:PORT, [::1]:PORT or \"off\", because the admin interface has no "
+              "authentication"}},
+        Case{"AdminByName",
+             "[admin]\naddress = \"localhost:9900\"\n",
+             {"2: admin.address: \"localhost:9900\" is not a numeric loopback address; "}},
+        Case{"AdminNonsense",
+             "[admin]\naddress = \"no\"\n",
+             {"2: admin.address: \"no\" has no port; allowed: HOST:PORT, such as 127.0.0.1:8080 or "
+              "[::1]:8080; or \"off\""}},
+        Case{"DrainWithoutAnyTime",
+             "[drain]\nwindow = \"0s\"\ngrace = \"0s\"\n",
+             {"3: drain.grace: window and grace are both zero, so every client would be cut "
+              "without a CLOSE; allowed: at least one above zero"}},
+        Case{"DrainMessageGrace",
+             "[drain]\nwindow = \"1s\"\ngrace = \"1s\"\nmessage_grace = \"3s\"\n",
+             {"4: drain.message_grace: 3s is longer than the whole drain; allowed: at most window "
+              "+ grace (2s)"}},
+        Case{"DrainCloseCode",
+             "[drain]\nclose_code = 4000\n",
+             {"2: drain.close_code: 4000 would make some clients give up instead of reconnecting; "
+              "allowed: 1012 (service restart) or 1001 (going away)"}},
+        Case{"DrainReason",
+             "[drain]\nreason = \"1012\"\n",
+             {"2: drain.reason: \"1012\" looks like a number or JSON, which some clients parse; "
+              "allowed: plain words"}},
+        Case{"DrainReasonTooLong",
+             "[drain]\nreason = \"0123456789 0123456789 0123456789 0123456789 0123456789 "
+             "0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 abc\"\n",
+             {"2: drain.reason: is 124 bytes long; allowed: at most 123, because a CLOSE frame "
+              "holds no more"}}),
+    CaseName);
+
+TEST(AllMistakes, AreReportedAtOnceInTheOrderOfTheirLines) {
+  const std::string text = R"([server]
+wokers = 3
+header_timeout = 30
+trusted_proxies = ["10.0.0.1/8"]
+
+[[listener]]
+address = "localhost:80"
+proxy_protocol = true
+
+[[route]]
+path = "socket"
+pool = "chta"
+affinity = ["cookie"]
+origins = ["https://x/y"]
+limits.max_message_bytes = 5
+close_code = 1000
+
+[pool.chat]
+balance = "random"
+backends = []
+
+[drain]
+reason = "123"
+
+[admin]
+address = "0.0.0.0:9900"
+
+[log]
+level = "verbose"
+)";
+  const LoadResult result = LoadText(text, "t.toml", "");
+  EXPECT_FALSE(result.ok());
+  ExpectMessages(
+      result.mistakes,
+      {"2: server.wokers: ", "3: server.header_timeout: ", "4: server.trusted_proxies[0]: ",
+       "7: listener[0].address: ", "8: listener[0].proxy_protocol: ", "11: route[0].path: ",
+       "12: route[0].pool: ", "13: route[0].affinity[0]: ", "14: route[0].origins[0]: ",
+       "15: route[0].limits.max_message_bytes: ", "16: route[0].close_code: ",
+       "19: pool.chat.balance: ", "20: pool.chat.backends: ", "23: drain.reason: ",
+       "26: admin.address: ", "29: log.level: "});
+}
+
+TEST(AllMistakes, OfAnEmptyFileSayWhatItNeeds) {
+  ExpectMessages(LoadText("", "t.toml", "").mistakes,
+                 {"1: listener: there is no listener; ", "1: pool: there is no pool; ",
+                  "1: route: there is no route; "});
+}
+
+}  // namespace
+}  // namespace sluice::config
