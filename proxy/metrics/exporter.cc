@@ -274,9 +274,9 @@ void AppendUpgrades(Families& out, const RouteTable& routes) {
 }
 
 void AppendHttp(Families& out, const RouteTable& routes) {
-  FamilyFiller requests =
-      CounterFamily(out, "sluice_http_requests_total",
-                    "Plain HTTP requests by class of the status; none: no answer was sent.");
+  FamilyFiller requests = CounterFamily(
+      out, "sluice_http_requests_total",
+      "Requests not answered with 101, by class of the status; none: no answer was sent.");
   for (const auto& [route, blocks] : routes) {
     for (std::size_t i = 0; i < kStatusClasses.size(); ++i) {
       requests.Add({{"route", route}, {"code", kStatusClasses[i]}},
@@ -287,7 +287,7 @@ void AppendHttp(Families& out, const RouteTable& routes) {
 
   FamilyFiller seconds =
       HistogramFamily(out, "sluice_http_request_seconds",
-                      "Time from a complete request head to the end of the answer, plain HTTP.");
+                      "Time from a complete request head to the end of an answer other than 101.");
   for (const auto& [route, blocks] : routes) {
     seconds.AddHistogram(
         {{"route", route}}, kLatencyBounds, blocks,

@@ -3,6 +3,7 @@ dashboard linter, it names no metric that Sluice does not export and leaves none
 query of every panel returns data when a real Prometheus scrapes Sluice under load.
 """
 
+import http.client
 import json
 import math
 import pathlib
@@ -10,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -289,6 +291,60 @@ class DashboardUnderLoadTest(unittest.TestCase):
         except TimeoutError:
             self.fail(f"rounds: {self.traffic.rounds}, failures: {self.traffic.failures}")
         self.assertEqual(self.traffic.failures, {})
+
+
+class DrainTest(unittest.TestCase):
+    """What the Drain row shows while sessions are closed one after the other."""
+
+    SESSIONS = 8
+
+    def test_a_drain_can_be_watched(self):
+        with tempfile.TemporaryDirectory(prefix="sluice-monitoring-") as directory:
+            backend = websocket_traffic.EchoBackend()
+            self.addCleanup(backend.close)
+            sluice = monitored_sluice.Sluice(pathlib.Path(directory), {"echo-1": backend.address})
+            self.addCleanup(sluice.close)
+            clients = [websocket_traffic.WebSocketClient(sluice.listeners["plain"], i)
+                       for i in range(self.SESSIONS)]
+            readers = [threading.Thread(target=client.read_to_end) for client in clients]
+            for reader in readers:
+                reader.start()
+            before = promql.samples(sluice.metrics())
+            sluice.process.terminate()
+            during = self._watch(sluice)
+            for reader in readers:
+                reader.join()
+            self.assertEqual(sluice.process.wait(monitored_sluice.SECONDS_TO_END), 0)
+
+        self.assertEqual(before["sluice_drain_sessions_remaining"], 0)
+        self.assertTrue(all(scrape['sluice_drain_active{what="process"}'] == 1
+                            for scrape in during))
+        remaining = [scrape["sluice_drain_sessions_remaining"] for scrape in during]
+        clean = [scrape['sluice_drain_closed_total{how="clean"}'] for scrape in during]
+        seconds = [scrape["sluice_drain_seconds"] for scrape in during]
+        self.assertGreater(max(remaining), min(remaining))
+        self.assertLessEqual(max(remaining), self.SESSIONS)
+        self.assertEqual(clean, sorted(clean))
+        self.assertGreater(clean[-1], 0)
+        self.assertGreater(seconds[-1], 0)
+        self.assertEqual(during[-1]['sluice_drain_closed_total{how="forced"}'], 0)
+
+    @staticmethod
+    def _watch(sluice):
+        """Every scrape that shows a drain, until the admin listener is gone."""
+        scrapes = []
+
+        def gone():
+            try:
+                scrape = promql.samples(sluice.metrics())
+            except (OSError, http.client.HTTPException):
+                return True
+            if scrape['sluice_drain_active{what="process"}']:
+                scrapes.append(scrape)
+            return False
+
+        monitored_sluice.wait_for("the end of the drain", gone, monitored_sluice.SECONDS_TO_END)
+        return scrapes
 
 
 if __name__ == "__main__":

@@ -11,6 +11,12 @@ def family_types(text):
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
 
 
+def samples(text):
+    """The values of a scrape by series, labels included."""
+    return {series: float(value)
+            for series, value in re.findall(r"^([^#\s].*) (\S+)$", text, re.MULTILINE)}
+
+
 def without_strings(expression):
     """The expression with the contents of its quoted strings removed."""
     return re.sub(r'"(?:[^"\\]|\\.)*"', '""', expression)
