@@ -91,7 +91,8 @@ class EchoHandler(socketserver.StreamRequestHandler):
     def serve(self):
         _, fields = read_head(self.rfile)
         if fields.get(b"upgrade", b"").lower() != b"websocket":
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n"
+                             b"Connection: close\r\n\r\nok\n")
             return
         digest = hashlib.sha1(fields[b"sec-websocket-key"] + GUID).digest()
         self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
