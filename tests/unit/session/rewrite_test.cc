@@ -1,0 +1,175 @@
+// Proves what a backend and a client are sent: hop-by-hop fields replaced, forwarding fields set,
+// everything else as it came (RFC 9110 section 7.6.1, RFC 7239).
+#include "proxy/session/rewrite.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "proxy/http/parser.h"
+
+namespace sluice::session {
+namespace {
+
+class RewriteTest : public testing::Test {
+ protected:
+  const http::RequestHead& Request(std::string text) {
+    text_ = std::move(text);
+    request_.Reset();
+    EXPECT_EQ(request_.Parse(text_), ParseStatus::kDone) << text_;
+    return request_.head();
+  }
+
+  const http::ResponseHead& Response(std::string text) {
+    text_ = std::move(text);
+    response_.Reset();
+    EXPECT_EQ(response_.Parse(text_, false), ParseStatus::kDone) << text_;
+    return response_.head();
+  }
+
+  static ForwardFacts Facts() {
+    ForwardFacts facts;
+    facts.peer_ip = "192.0.2.7";
+    facts.request_id = "id-1";
+    return facts;
+  }
+
+ private:
+  std::string text_;
+  http::RequestParser request_;
+  http::ResponseParser response_;
+};
+
+TEST_F(RewriteTest, BackendRequestKeepsTargetAndFieldsAndSetsForwarding) {
+  const auto& head = Request(
+      "GET /chat?room=1 HTTP/1.1\r\nHost: a.example\r\nX-Custom: Yes\r\nCookie: a=b\r\n\r\n");
+  EXPECT_EQ(BackendRequest(head, Facts(), false),
+            "GET /chat?room=1 HTTP/1.1\r\nHost: a.example\r\nX-Custom: Yes\r\nCookie: a=b\r\n"
+            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n"
+            "X-Forwarded-Host: a.example\r\n"
+            "Forwarded: for=192.0.2.7;host=\"a.example\";proto=http\r\n"
+            "X-Request-Id: id-1\r\nConnection: close\r\n\r\n");
+}
+
+TEST_F(RewriteTest, HopByHopFieldsAndWhatConnectionNamesStayHere) {
+  const auto& head = Request(
+      "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Secret, Upgrade\r\nX-Secret: 1\r\n"
+      "Keep-Alive: 5\r\nTE: trailers\r\nTrailer: X\r\nProxy-Connection: x\r\nUpgrade: h2c\r\n"
+      "HTTP2-Settings: AAA\r\n\r\n");
+  const std::string out = BackendRequest(head, Facts(), false);
+  for (const char* gone : {"X-Secret", "Keep-Alive", "TE:", "Trailer", "Proxy-Connection",
+                           "Upgrade", "h2c", "keep-alive"}) {
+    EXPECT_EQ(out.find(gone), std::string::npos) << gone << " in\n" << out;
+  }
+  EXPECT_NE(out.find("\r\nConnection: close\r\n"), std::string::npos);
+}
+
+TEST_F(RewriteTest, UpgradeIsAnnouncedAnew) {
+  const auto& head = Request(
+      "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+  const std::string out = BackendRequest(head, Facts(), true);
+  EXPECT_NE(out.find("\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), std::string::npos);
+  EXPECT_NE(out.find("\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), std::string::npos);
+  EXPECT_EQ(out.find("Connection: close"), std::string::npos);
+}
+
+TEST_F(RewriteTest, ForwardingFieldsOfAnUntrustedPeerAreDropped) {
+  const auto& head = Request(
+      "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"
+      "X-Forwarded-Host: evil\r\nForwarded: for=1.1.1.1\r\n\r\n");
+  const std::string out = BackendRequest(head, Facts(), false);
+  EXPECT_EQ(out.find("1.1.1.1"), std::string::npos) << out;
+  EXPECT_EQ(out.find("evil"), std::string::npos) << out;
+  EXPECT_NE(out.find("X-Forwarded-Proto: http\r\n"), std::string::npos) << out;
+}
+
+TEST_F(RewriteTest, ForwardingFieldsOfATrustedPeerAreContinued) {
+  const auto& head = Request(
+      "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n"
+      "X-Forwarded-Host: shop\r\nForwarded: for=203.0.113.9\r\n\r\n");
+  ForwardFacts facts = Facts();
+  facts.peer_trusted = true;
+  const std::string out = BackendRequest(head, facts, false);
+  EXPECT_NE(out.find("X-Forwarded-For: 203.0.113.9, 192.0.2.7\r\n"), std::string::npos) << out;
+  EXPECT_NE(out.find("X-Forwarded-Proto: https\r\n"), std::string::npos) << out;
+  EXPECT_NE(out.find("X-Forwarded-Host: shop\r\n"), std::string::npos) << out;
+  EXPECT_NE(out.find("Forwarded: for=203.0.113.9, for=192.0.2.7;"), std::string::npos) << out;
+}
+
+TEST_F(RewriteTest, Ipv6IsQuotedInForwarded) {
+  ForwardFacts facts = Facts();
+  facts.peer_ip = "2001:db8::1";
+  facts.tls = true;
+  const std::string out =
+      BackendRequest(Request("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), facts, false);
+  // RFC 7239 section 6: an IPv6 address is in brackets and quotes.
+  EXPECT_NE(out.find("for=\"[2001:db8::1]\";host=\"a\";proto=https"), std::string::npos) << out;
+}
+
+TEST_F(RewriteTest, AnEmptyQueryStaysAnEmptyQuery) {
+  EXPECT_EQ(BackendRequest(Request("GET /a? HTTP/1.1\r\nHost: a\r\n\r\n"), Facts(), false)
+                .substr(0, 17),
+            "GET /a? HTTP/1.1\r");
+}
+
+TEST_F(RewriteTest, AbsoluteFormBecomesOriginForm) {
+  EXPECT_EQ(BackendRequest(Request("GET http://a.example HTTP/1.1\r\nHost: a.example\r\n\r\n"),
+                           Facts(), false)
+                .substr(0, 16),
+            "GET / HTTP/1.1\r\n");
+}
+
+TEST_F(RewriteTest, ChunkedContentIsAnnouncedToTheBackend) {
+  const std::string out = BackendRequest(
+      Request("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"), Facts(), false);
+  EXPECT_NE(out.find("\r\nTransfer-Encoding: chunked\r\n"), std::string::npos) << out;
+}
+
+TEST_F(RewriteTest, ClientHeadDropsHopByHopFields) {
+  const auto& head = Response(
+      "HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n"
+      "Upgrade: h2c\r\nX-Keep: 1\r\n\r\n");
+  EXPECT_EQ(ClientHead(head, {}), "HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nX-Keep: 1\r\n\r\n");
+}
+
+TEST_F(RewriteTest, ClientHeadAddsWhatIsAsked) {
+  ClientResponse how;
+  how.chunked = true;
+  how.close = true;
+  how.set_cookie = "a=b";
+  EXPECT_EQ(ClientHead(Response("HTTP/1.1 200 OK\r\n\r\n"), how),
+            "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nTransfer-Encoding: chunked\r\n"
+            "Connection: close\r\n\r\n");
+}
+
+TEST_F(RewriteTest, A426KeepsItsUpgradeField) {
+  // RFC 9110 section 15.5.22: it says what to upgrade to.
+  const auto& head = Response(
+      "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+      "Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(ClientHead(head, {}),
+            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\nConnection: Upgrade\r\n\r\n");
+}
+
+TEST_F(RewriteTest, OriginalClientBelievesOnlyTrustedHops) {
+  const auto& head = Request(
+      "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6, 203.0.113.9\r\n"
+      "X-Forwarded-For: 10.0.0.2\r\n\r\n");
+  const std::set<std::string> trusted{"10.0.0.1", "10.0.0.2"};
+  const auto is_trusted = [&](const std::string& ip) { return trusted.count(ip) > 0; };
+  EXPECT_EQ(OriginalClient(head, "10.0.0.1", is_trusted), "203.0.113.9");
+  EXPECT_EQ(OriginalClient(head, "8.8.8.8", is_trusted), "8.8.8.8") << "an untrusted peer";
+}
+
+TEST_F(RewriteTest, RequestIdsAreKeptOnlyWhenHarmless) {
+  EXPECT_TRUE(IsUsableRequestId("abc-123"));
+  EXPECT_FALSE(IsUsableRequestId(""));
+  EXPECT_FALSE(IsUsableRequestId("a b"));
+  EXPECT_FALSE(IsUsableRequestId(std::string(129, 'a')));
+  EXPECT_FALSE(IsUsableRequestId("caf\xc3\xa9"));
+}
+
+}  // namespace
+}  // namespace sluice::session
