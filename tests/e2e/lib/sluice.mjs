@@ -100,6 +100,14 @@ export class Program {
   }
 }
 
+// A test that failed before it stopped `child` ends all the same; its exit ends the child. Who waits
+// for the child has a deadline, and so a timer that keeps the test alive.
+function letEnd(child) {
+  for (const handle of [child, child.stdin, child.stdout, child.stderr]) {
+    handle?.unref();
+  }
+}
+
 function start(args, environment = {}) {
   const folder = temporaryFolder();
   const readyFile = path.join(folder, 'ready.json');
@@ -109,6 +117,7 @@ function start(args, environment = {}) {
     env: { ...process.env, SLUICE_READY_FILE: readyFile, ...environment },
   });
   const program = new Program(child, folder, readyFile);
+  letEnd(child);
   process.once('exit', () => {
     child.kill('SIGKILL');
     fs.rmSync(folder, { recursive: true, force: true });
@@ -211,6 +220,7 @@ export async function metric(program, name, labels = []) {
 export async function startHelper(name, args = []) {
   const file = path.join(root, 'tests/e2e/lib', name);
   const child = spawn(process.execPath, [file, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+  letEnd(child);
   process.once('exit', () => child.kill('SIGKILL'));
   const waiting = [];
   const lines = [];
@@ -241,7 +251,7 @@ export async function startHelper(name, args = []) {
     async stop() {
       const ended = once(child, 'exit');
       child.kill('SIGTERM');
-      await ended;
+      await within(`the exit of ${name}`, ended);
     },
   };
 }
