@@ -176,7 +176,6 @@ struct alignas(64) RouteBlock {
 };
 
 struct alignas(64) BackendBlock {
-  Gauge sessions_open;  // sessions in the relay state; exported from Exporter::SessionsOpen instead
   Counter retries;      // went on to another after this one failed
   PerEnum<BackendFailure, Counter> failures;
   Histogram<kLatencyBounds> connect_seconds;

@@ -95,7 +95,7 @@ void Worker::Retire(session::Session& session) noexcept {
   shared_.connections.fetch_sub(1, std::memory_order_relaxed);
   if (closing_) {
     by_id_.erase(session.id());
-    services_.block.drain_closed[session.was_cut() ? 1 : 0].Add();
+    services_.block.drain_closed[session.was_forced() ? 1 : 0].Add();
   }
   const std::size_t slot = session.slot;
   std::unique_ptr<session::Session> dead = std::move(sessions_[slot]);

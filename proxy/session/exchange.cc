@@ -95,7 +95,8 @@ void Exchange::TryNext() noexcept {
     metrics::BackendBlock& block = core_.backend_block(facts_);
     block.picks[static_cast<metrics::PickHow>(pick->how)].Add();
     if (tried_.size() > 1) {
-      block.retries.Add();
+      // Told of the one that failed: it is the one to look at.
+      core_.view->backends[core_.route(facts_).pool][tried_[tried_.size() - 2]]->retries.Add();
     }
     core_.leg_count = LegCount(pool.backends.backends()[pick->index].state);
     connect_began_ = core_.services.loop.now();

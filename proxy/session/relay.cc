@@ -64,7 +64,6 @@ Relay::Relay(Core& core, RelaySink& sink, RequestFacts& facts, bool rsv1) noexce
             Leg(RulesFor(Side::kBackend, rsv1, core.route(facts).config.limits))},
       began_(core.services.loop.now()) {
   core_.view->routes[facts_.route].sessions_open[facts_.backend]->Add(1);
-  core_.backend_block(facts_).sessions_open.Add(1);
 }
 
 void Relay::Start(Bytes early_client, Bytes early_backend) noexcept {
@@ -514,6 +513,7 @@ void Relay::OnTimer(short) noexcept {
     Settle();
     return;
   }
+  forced_ = true;
   Finish();
 }
 
@@ -531,9 +531,11 @@ void Relay::Settle() noexcept {
       continue;
     }
     // Nothing follows a CLOSE, and nothing comes from a side that has closed or is lost. A side that
-    // still owes an answer is not sent a FIN before it.
+    // still owes an answer is not sent a FIN before it; one that broke the rules owes nothing that
+    // could be read any more (RFC 6455 section 7.1.7).
     const Leg& other = leg(Other(side));
-    if ((one.close_out || other.lost || other.close_in) && (one.close_in || one.lost)) {
+    if ((one.close_out || other.lost || other.close_in) &&
+        (one.close_in || one.lost || one.bad)) {
       conn.FinishWrite();
     }
     const bool written = conn.write_finished() || conn.write_failed();
@@ -561,6 +563,7 @@ void Relay::Cut(std::string_view why) noexcept {
   if (!leg(Side::kClient).close_out && AtFrameBoundary(Side::kBackend)) {
     WriteClose(Side::kClient, code, core_.config().drain.reason);
   }
+  forced_ = true;
   Finish();
 }
 
@@ -572,14 +575,12 @@ void Relay::Finish() noexcept {
   timer_.Cancel();
   const Leg& client = leg(Side::kClient);
   const Leg& backend = leg(Side::kBackend);
-  clean_ = client.close_out && client.close_in;
   Initiate(ClosedBy::kSluice, 0);
 
   const Instant now = core_.services.loop.now();
   block_.closes[metrics::CloseSlot(code_)][by_].Add();
   block_.session_seconds.Observe(std::chrono::duration<double>(now - began_).count());
   core_.view->routes[facts_.route].sessions_open[facts_.backend]->Add(-1);
-  core_.backend_block(facts_).sessions_open.Add(-1);
 
   const std::string peer_ip = core_.peer.Ip();
   log::AccessRecord record = BaseRecord(core_, facts_, peer_ip, now);

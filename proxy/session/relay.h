@@ -62,8 +62,8 @@ class Relay final : public net::Mortal {
   // Ends the session now: CLOSE to the client if it can be written, then the sockets are closed.
   void Cut(std::string_view why) noexcept;
 
-  // True once the closing handshakes of both legs have gone through.
-  [[nodiscard]] bool ended_clean() const noexcept { return clean_; }
+  // After the end: a deadline ended it, not the two sides.
+  [[nodiscard]] bool was_forced() const noexcept { return forced_; }
 
  private:
   enum class Stage : std::uint8_t {
@@ -135,7 +135,7 @@ class Relay final : public net::Mortal {
   metrics::ClosedBy by_ = metrics::ClosedBy::kCount;  // kCount: nobody yet
   Stage stage_ = Stage::kOpen;
   std::uint8_t patience_ = 0;   // deadlines that have passed in this stage
-  bool clean_ = false;
+  bool forced_ = false;
   bool done_ = false;
 };
 

@@ -180,8 +180,10 @@ void Session::TakeHead(Bytes bytes) noexcept {
               std::string(AsText(bytes)), http::RequestParser(core_.view->snapshot->head_limits)});
           // The worker's parser has scanned it, this one has not. It cannot be done or bad.
           static_cast<void>(partial_->parser.Parse(partial_->bytes));
-          deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
-                                              core_.config().server.header_timeout, this);
+          if (served_any_) {
+            // Until now the patience was for an idle connection, from here it is for a head.
+            AwaitHead(core_.config().server.header_timeout);
+          }
         }
       }
       return;
@@ -205,6 +207,7 @@ bool Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept {
   const http::RequestHead& head = parser.head();
   bytes = bytes.subspan(parser.head_size());
   deadline_.Cancel();
+  served_any_ = true;
   FillFacts(head);
   Admission admission =
       Admit(head, *core_.view->snapshot, core_.services.intake, facts_->client_ip);
@@ -380,6 +383,7 @@ void Session::OnExchangeBroken() noexcept {
 }
 
 void Session::OnRelayDone() noexcept {
+  forced_ = forced_ || relay_->was_forced();
   core_.services.loop.Bury(std::move(relay_));
   Close();
 }
@@ -417,7 +421,7 @@ void Session::Drain() noexcept {
 }
 
 void Session::Cut() noexcept {
-  cut_ = phase_ != Phase::kClosed && phase_ != Phase::kLinger;
+  forced_ = phase_ != Phase::kClosed && phase_ != Phase::kLinger;
   switch (phase_) {
     case Phase::kExchange:
       core_.DropBackend();

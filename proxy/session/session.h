@@ -42,8 +42,8 @@ class Session final : public net::Mortal,
 
   [[nodiscard]] bool relaying() const noexcept { return phase_ == Phase::kRelay; }
 
-  // Whether Cut() found it unfinished.
-  [[nodiscard]] bool was_cut() const noexcept { return cut_; }
+  // After the end: a deadline ended it, its own or that of Cut().
+  [[nodiscard]] bool was_forced() const noexcept { return forced_; }
 
   [[nodiscard]] std::uint64_t id() const noexcept { return core_.id; }
 
@@ -101,8 +101,9 @@ class Session final : public net::Mortal,
   bool over_limit_ = false;
   bool over_ip_limit_ = false;
   bool ip_counted_ = false;
+  bool served_any_ = false;  // a request has been taken
   bool ending_ = false;  // no further request is taken
-  bool cut_ = false;
+  bool forced_ = false;
 };
 
 }  // namespace sluice::session
