@@ -57,7 +57,6 @@ ParseStatus ChunkedDecoder::TakeByte(char c) noexcept {
         return Refuse(digits_ > 0 && c == '\n' ? "chunk_line_end" : "bad_chunk_size");
       }
       digits_ = 0;
-      line_bytes_ = 0;
       state_ = c == '\r' ? State::kSizeLf : State::kExtensionStart;
       return ParseStatus::kNeedMore;
 

@@ -84,6 +84,10 @@ const Case kTaken[] = {
     {"ExtensionWithQuotes", Chunk("5;a=\"b;c\td\xC3\xA4\";e=\"\""), "done 32 hello"},
     {"ExtensionOnLastChunk", "0;a=b;c\r\n\r\n", "done 11 "},
     {"ExtensionOf256Bytes", Chunk("5;" + std::string(255, 'a')), "done 271 hello"},
+    {"LongExtensionOnEveryChunk",
+     "1;" + std::string(200, 'a') + "\r\nx\r\n1;" + std::string(200, 'b') + "\r\ny\r\n0;" +
+         std::string(200, 'c') + "\r\n\r\n",
+     "done 622 xy"},
     // Section 7.1.2
     {"Trailer", "0\r\nA: b\r\n\r\n", "done 11 "},
     {"Trailers", "0\r\nA:\r\nContent-Length: 5\r\nB: \tc d\t\r\n\r\n", "done 38 "},

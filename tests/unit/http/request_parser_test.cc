@@ -1,8 +1,10 @@
 // Proves which request heads are taken and which are refused, with which answer, and that the
 // verdict does not depend on how the bytes are cut. Section numbers without a name are RFC 9112's.
+#include <cctype>
 #include <chrono>
 #include <ostream>
 #include <set>
+#include <span>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -231,6 +233,7 @@ const Refusal kHostRefusals[] = {
     {"Ipv6WithoutBrackets", Only("Host: ::1\r\n"), 400, "bad_host"},
     {"Ipv6Open", Only("Host: [::1\r\n"), 400, "bad_host"},
     {"Ipv6Empty", Only("Host: []\r\n"), 400, "bad_host"},
+    {"Ipv6OfOneColon", Only("Host: [a:1]\r\n"), 400, "bad_host"},
     {"Ipv6WithZone", Only("Host: [fe80::1%25eth0]\r\n"), 400, "bad_host"},
     {"Ipv6WithTail", Only("Host: [::1]evil\r\n"), 400, "bad_host"},
     {"NameInBrackets", Only("Host: [abc]\r\n"), 400, "bad_host"},
@@ -442,6 +445,47 @@ TEST(RequestParser, TrimsValuesAndKeepsWhatIsInside) {
   });
 }
 
+// Every byte at every place of a value that is longer than two machine words.
+TEST(RequestParser, TakesExactlyTheseBytesInAValue) {
+  RequestParser parser;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool allowed = byte == '\t' || (byte >= 0x20 && byte != 0x7F);  // RFC 9110 section 5.5
+    for (std::size_t place = 0; place < 20; ++place) {
+      std::string value = "v" + std::string(20, 'v') + "v";
+      value[place + 1] = static_cast<char>(byte);
+      const std::string input = With("A: " + value + "\r\n");
+      parser.Reset();
+      ASSERT_EQ(parser.Parse(input), allowed ? ParseStatus::kDone : ParseStatus::kBad)
+          << byte << " at " << place;
+      if (allowed) {
+        ASSERT_EQ(parser.head().fields.back().value, value) << byte << " at " << place;
+      }
+    }
+  }
+}
+
+TEST(RequestParser, TakesExactlyTheseBytesInNamesMethodsAndTargets) {
+  RequestParser parser;
+  const auto takes = [&parser](const std::string& input) {
+    parser.Reset();
+    return parser.Parse(input) == ParseStatus::kDone;
+  };
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string c(1, static_cast<char>(byte));
+    // RFC 9110 section 5.6.2
+    const bool token =
+        std::isalnum(byte) != 0 || (byte != 0 && "!#$%&'*+-.^_`|~"s.find(c) != std::string::npos);
+    const bool target = byte > 0x20 && byte < 0x7F && byte != '#';
+    EXPECT_EQ(takes(With("A" + c + "B: v\r\n")), token || byte == ':') << byte;
+    EXPECT_EQ(takes(With(c + "B: v\r\n")), token) << byte;
+    EXPECT_EQ(takes(Line("G" + c + "T / HTTP/1.1")), token) << byte;
+    EXPECT_EQ(takes(Line("GET /a" + c + "b HTTP/1.1")), target) << byte;
+    // RFC 3986 section 3.2.2, the part of it that names hosts: docs/HTTP.md.
+    const bool host = std::isalnum(byte) != 0 || byte == '-' || byte == '.' || byte == '_';
+    EXPECT_EQ(takes(Only("Host: a" + c + "b\r\n")), host) << byte;
+  }
+}
+
 TEST(RequestParser, LeavesWhatFollowsTheHead) {
   const std::string first = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
   const std::string second = "GET /b HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -471,6 +515,16 @@ TEST(RequestParser, KeepsItsFieldMemoryAcrossReset) {
   ASSERT_EQ(parser.Parse(small), ParseStatus::kDone);
   EXPECT_EQ(parser.head().fields.capacity(), capacity);
   EXPECT_EQ(parser.head().fields.data(), memory);
+}
+
+TEST(RequestParser, ForgetsTheEmptyLineOfTheHeadBefore) {
+  RequestParser parser;
+  const std::string input = With("");
+  ASSERT_EQ(parser.Parse("\r\n" + input), ParseStatus::kDone);
+  parser.Reset();
+  ASSERT_EQ(parser.Parse(input), ParseStatus::kDone);
+  EXPECT_EQ(parser.head().method, "GET");
+  EXPECT_EQ(parser.head_size(), input.size());
 }
 
 TEST(RequestParser, IsReadyAgainAfterARefusal) {
