@@ -38,6 +38,23 @@ std::string Lower(std::string_view text) {
   return out;
 }
 
+constexpr char Upper(char c) noexcept {
+  return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+}
+
+// The byte that "%XX" at the start of `text` stands for.
+std::optional<char> PercentByte(std::string_view text) noexcept {
+  unsigned value = 0;
+  if (text.size() < 3) {
+    return std::nullopt;
+  }
+  const auto [end, error] = std::from_chars(text.data() + 1, text.data() + 3, value, 16);
+  if (error != std::errc{} || end != text.data() + 3) {
+    return std::nullopt;
+  }
+  return static_cast<char>(value);
+}
+
 template <class T>
 std::optional<T> Number(std::string_view digits) noexcept {
   T value{};
@@ -411,7 +428,28 @@ Result<std::string> ParseRoutePath(std::string_view text) {
     if (c == '?' || c == '#') {
       return Err(Quoted(text) + " has a query or fragment; a route looks at the path only");
     }
+    if (c == '\\' || c == ';') {
+      return Err(Quoted(text) +
+                 " has a \"\\\" or \";\", which a route does not look at; write the plain path");
+    }
   }
+  std::string path(text);
+  for (std::size_t at = path.find('%'); at != std::string::npos; at = path.find('%', at + 1)) {
+    const auto byte = PercentByte(std::string_view(path).substr(at));
+    if (!byte) {
+      return Err(Quoted(text) + " has a \"%\" without two hexadecimal digits behind it");
+    }
+    // Separators, dots and NUL in disguise are read in different ways by different backends, and
+    // what needs no encoding would give one path two spellings.
+    if (IsAlpha(*byte) || IsDigit(*byte) ||
+        std::string_view("-._~/\\;%\0", 9).find(*byte) != std::string_view::npos) {
+      return Err(Quoted(text) + ": " + Quoted(path.substr(at, 3)) +
+                 " may not be encoded in a path; write the plain path");
+    }
+    path[at + 1] = Upper(path[at + 1]);
+    path[at + 2] = Upper(path[at + 2]);
+  }
+  text = path;
   while (text.size() > 1 && text.back() == '/') {
     text.remove_suffix(1);
   }

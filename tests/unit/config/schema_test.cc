@@ -200,6 +200,25 @@ TEST(Schema, HasTheBoundsOfTheLoader) {
   EXPECT_GE(bounds, 6U);
 }
 
+TEST(Schema, GivesTheDefaultsOfTheReferencePage) {
+  const std::string page = ReadText(SamplePath("../docs/CONFIGURATION.md"));
+  ASSERT_FALSE(page.empty());
+  VisitValues([&](const std::string& path, const std::string& key, const json& property) {
+    if (path.empty() || path == "listener.tls.certificates") {
+      return;  // headings, and a pair of keys in one row
+    }
+    // A row reads "| `key` | type | default | meaning |".
+    const std::regex row("\\| [^|]*" + key + "`[^|]*\\| [^|]* \\| ?([^|]*)[|\n]");
+    bool found = false;
+    for (std::sregex_iterator it(page.begin(), page.end(), row), end; it != end; ++it) {
+      const std::string want =
+          property.contains("default") ? "`" + property.at("default").dump() + "`" : "";
+      found = found || (*it)[1].str().find(want) != std::string::npos;
+    }
+    EXPECT_TRUE(found) << path << " " << key;
+  });
+}
+
 // What an editor marks as wrong must be wrong: a pattern may be wider than the loader, never
 // narrower.
 TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {

@@ -160,8 +160,11 @@ TEST(ParseRoutePath, ReadsPrefixesWithoutTheSlashAtTheirEnd) {
   EXPECT_EQ(ParseRoutePath("/socket"), "/socket");
   EXPECT_EQ(ParseRoutePath("/socket.io/"), "/socket.io");
   EXPECT_EQ(ParseRoutePath("/a/b%20c"), "/a/b%20c");
+  EXPECT_EQ(ParseRoutePath("/%c3%a4"), "/%C3%A4");
   for (const std::string_view text :
-       {"", "socket", "/a?b", "/a#b", "/a b", "/a/*", "/*", "/a//b", "/./a", "/a/..", "/\x7F"}) {
+       {"",     "socket", "/a?b",   "/a#b",   "/a b",    "/a/*",   "/*",    "/a//b",
+        "/./a", "/a/..",  "/\x7F",  "/a;b",   "/a\\b",   "/a%",    "/a%2",  "/a%zz",
+        "/%-1", "/%61",   "/a%2Fb", "/a%5cb", "/%2e%2e", "/a%3bb", "/a%00", "/a%2561"}) {
     EXPECT_FALSE(ParseRoutePath(text)) << text;
   }
   EXPECT_EQ(ErrorOf(ParseRoutePath("/a/*")), "\"/a/*\": a path is a prefix already; write \"/a\"");
