@@ -13,6 +13,7 @@ namespace sluice::log {
 namespace {
 
 constexpr std::string_view kRedacted = "[redacted]";
+constexpr std::string_view kWsClose = "ws_close";
 
 // RFC 3339 in UTC with milliseconds.
 std::string Timestamp() {
@@ -96,14 +97,16 @@ std::string FormatJson(const AccessRecord& r, bool keep_query) {
   Line line(out);
   line.Text("ts", Timestamp());
   line.Text("event", r.event);
-  line.Number("session", static_cast<std::int64_t>(r.session));
+  line.Number("conn_id", static_cast<std::int64_t>(r.conn_id));
   line.Text("client_ip", r.client_ip);
   line.Number("client_port", r.client_port);
+  line.Text("xff", r.forwarded_for);
   line.Text("listener", r.listener);
   if (!r.tls_version.empty()) {
     line.Text("tls_version", r.tls_version);
     line.Bool("tls_resumed", r.tls_resumed);
     line.Text("sni", r.sni);
+    line.Text("alpn", r.alpn);
   }
   line.Text("method", r.method);
   line.Text("host", r.host);
@@ -116,6 +119,7 @@ std::string FormatJson(const AccessRecord& r, bool keep_query) {
   line.Text("route", r.route);
   line.Text("pool", r.pool);
   line.Text("backend", r.backend);
+  line.Text("affinity", r.affinity);
   line.Number("attempts", r.attempts);
   line.Text("subprotocol", r.subprotocol);
   line.Text("extensions", r.extensions);
@@ -128,12 +132,13 @@ std::string FormatJson(const AccessRecord& r, bool keep_query) {
   }
   line.Number("bytes_in", static_cast<std::int64_t>(r.bytes_in));
   line.Number("bytes_out", static_cast<std::int64_t>(r.bytes_out));
-  if (r.event == "websocket") {
-    line.Number("messages_in", static_cast<std::int64_t>(r.messages_in));
-    line.Number("messages_out", static_cast<std::int64_t>(r.messages_out));
+  if (r.event == kWsClose) {
+    line.Number("msgs_in", static_cast<std::int64_t>(r.msgs_in));
+    line.Number("msgs_out", static_cast<std::int64_t>(r.msgs_out));
     line.Number("close_code_client", r.close_code_client);
     line.Number("close_code_backend", r.close_code_backend);
     line.Text("closed_by", r.closed_by);
+    line.Text("close_reason", r.close_reason);
   }
   line.Text("reason", r.reason);
   line.End();
@@ -150,11 +155,11 @@ std::string FormatText(const AccessRecord& r, bool keep_query) {
   std::string host;
   AppendJsonEscaped(host, r.host);
   std::string out = fmt::format(
-      "{} {} s{} {}:{} {} {}{} {} backend={} {}ms in={} out={}", Timestamp(), r.event, r.session,
+      "{} {} s{} {}:{} {} {}{} {} backend={} {}ms in={} out={}", Timestamp(), r.event, r.conn_id,
       r.client_ip, r.client_port, r.method.empty() ? "-" : r.method, host, target, r.status,
       r.backend.empty() ? "-" : r.backend, r.duration.count(), r.bytes_in, r.bytes_out);
-  if (r.event == "websocket") {
-    out += fmt::format(" messages={}/{} close={}/{} by={}", r.messages_in, r.messages_out,
+  if (r.event == kWsClose) {
+    out += fmt::format(" messages={}/{} close={}/{} by={}", r.msgs_in, r.msgs_out,
                        r.close_code_client, r.close_code_backend,
                        r.closed_by.empty() ? "-" : r.closed_by);
   }

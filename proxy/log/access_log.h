@@ -25,25 +25,28 @@ enum class AccessFormat : std::uint8_t { kJson, kText, kOff };
 // What a line says. All views live only during the call of Write. Empty views and zero durations
 // below -1 are left out of the line.
 struct AccessRecord {
-  std::string_view event;  // "http" or "websocket"
-  std::uint64_t session = 0;
+  std::string_view event;  // "http" or "ws_close"
+  std::uint64_t conn_id = 0;  // unique in the process; kept-alive requests share it
   std::string_view client_ip;
   std::uint16_t client_port = 0;
   std::string_view listener;
   std::string_view tls_version;
   bool tls_resumed = false;
   std::string_view sni;
+  std::string_view alpn;
   std::string_view method;
   std::string_view host;
   std::string_view path;   // without the query
   std::string_view query;  // as sent; written only if the log is told to keep queries
   std::string_view origin;
+  std::string_view forwarded_for;  // X-Forwarded-For as it came
   std::string_view request_id;
   std::string_view user_agent;
   int status = 0;  // what the client was answered; 0: nothing
   std::string_view route;
   std::string_view pool;
   std::string_view backend;
+  std::string_view affinity;  // what decided the pick: "cookie", "header", "query", "path", "ip"
   unsigned attempts = 0;  // backends tried
   std::string_view subprotocol;
   std::string_view extensions;
@@ -52,11 +55,12 @@ struct AccessRecord {
   Millis backend_connect{-1};
   std::uint64_t bytes_in = 0;  // from the client: frames, or the request's content
   std::uint64_t bytes_out = 0;
-  std::uint64_t messages_in = 0;
-  std::uint64_t messages_out = 0;
+  std::uint64_t msgs_in = 0;
+  std::uint64_t msgs_out = 0;
   std::uint16_t close_code_client = 0;   // the code the client sent or was sent first; 0: none
   std::uint16_t close_code_backend = 0;  // the same for the backend
   std::string_view closed_by;            // "client", "backend", "sluice"
+  std::string_view close_reason;         // the text of a CLOSE that Sluice wrote
   std::string_view reason;               // why it ended or was refused, a static word
 };
 

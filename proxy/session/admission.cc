@@ -27,6 +27,51 @@ bool IsOriginAllowed(const http::RequestHead& head, const config::Route& route) 
   });
 }
 
+std::string_view Name(routing::AffinityRule::Source source) noexcept {
+  using Source = routing::AffinityRule::Source;
+  switch (source) {
+    case Source::kCookie:
+      return "cookie";
+    case Source::kHeader:
+      return "header";
+    case Source::kQuery:
+      return "query";
+    case Source::kPath:
+      return "path";
+    case Source::kIp:
+      return "ip";
+  }
+  return "ip";
+}
+
+// Takes the first affinity key that is present, and issues the route's cookie when it is absent.
+void ChooseKey(const http::RequestHead& head, const Route& route, std::string_view client_ip,
+               Admission& admission) {
+  const std::string& own_cookie = route.config.affinity_cookie;
+  if (!own_cookie.empty() && CookieValue(head.fields, own_cookie).empty()) {
+    admission.issued_cookie = RandomId();
+  }
+  std::string_view key = client_ip;
+  admission.key_source = "ip";
+  for (const routing::AffinityRule& rule : route.affinity) {
+    if (rule.source == routing::AffinityRule::Source::kIp) {
+      break;
+    }
+    std::string_view found = routing::AffinityKey({&rule, 1}, head, "");
+    if (found.empty() && rule.source == routing::AffinityRule::Source::kCookie &&
+        rule.name == own_cookie) {
+      // The next request will bring it; deciding by it now already lets both land together.
+      found = admission.issued_cookie;
+    }
+    if (!found.empty()) {
+      key = found;
+      admission.key_source = Name(rule.source);
+      break;
+    }
+  }
+  admission.key_hash = balance::HashKey(key);
+}
+
 }  // namespace
 
 std::string RetryAfter(Random& random) {
@@ -90,25 +135,7 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
     admission.offer = std::move(verdict.offer);
   }
 
-  const std::string_view key = routing::AffinityKey(route.affinity, head, client_ip);
-  admission.key_hash = balance::HashKey(key);
-  if (!route.config.affinity_cookie.empty() &&
-      CookieValue(head.fields, route.config.affinity_cookie).empty()) {
-    admission.issued_cookie = RandomId();
-    // What the next request will be hashed by decides already now, so that both land together:
-    // unless a rule before the cookie's has found its key.
-    for (const routing::AffinityRule& rule : route.affinity) {
-      if (rule.source == routing::AffinityRule::Source::kCookie &&
-          rule.name == route.config.affinity_cookie) {
-        admission.key_hash = balance::HashKey(admission.issued_cookie);
-        break;
-      }
-      if (!routing::AffinityKey({&rule, 1}, head, "").empty() ||
-          rule.source == routing::AffinityRule::Source::kIp) {
-        break;
-      }
-    }
-  }
+  ChooseKey(head, route, client_ip, admission);
   return admission;
 }
 

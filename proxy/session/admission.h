@@ -30,6 +30,7 @@ struct Admission {
   bool upgrade = false;
   ws::UpgradeOffer offer;           // for an upgrade
   std::uint64_t key_hash = 0;       // of the affinity key
+  std::string_view key_source;      // static: "cookie", "header", "query", "path" or "ip"
   std::string issued_cookie;        // the id of an affinity cookie to set, or empty
 };
 

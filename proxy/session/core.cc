@@ -7,7 +7,7 @@ namespace sluice::session {
 log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts,
                              const std::string& peer_ip, Instant now) {
   log::AccessRecord record;
-  record.session = core.id;
+  record.conn_id = core.id;
   record.client_ip = facts.client_ip.empty() ? std::string_view(peer_ip) : facts.client_ip;
   record.client_port = core.peer.port();
   record.listener = core.listener_config().name;
@@ -15,12 +15,14 @@ log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts,
     record.tls_version = tls->version();
     record.tls_resumed = tls->resumed();
     record.sni = tls->server_name();
+    record.alpn = tls->alpn();
   }
   record.method = facts.method;
   record.host = facts.host;
   record.path = facts.path;
   record.query = facts.query;
   record.origin = facts.origin;
+  record.forwarded_for = facts.forwarded_for;
   record.user_agent = facts.user_agent;
   record.request_id = facts.request_id;
   record.status = facts.status;
@@ -31,6 +33,7 @@ log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts,
       record.backend = core.pool(facts).config.backends[facts.backend].name;
     }
   }
+  record.affinity = facts.affinity;
   record.attempts = facts.attempts;
   record.subprotocol = facts.subprotocol;
   record.extensions = facts.extensions;

@@ -22,6 +22,7 @@ struct RequestFacts {
   std::string query;
   std::string origin;
   std::string user_agent;
+  std::string forwarded_for;  // X-Forwarded-For as it came
   std::string request_id;
   std::string client_ip;     // as forwarded: behind a trusted proxy it is not the peer
   std::string subprotocol;
@@ -34,6 +35,7 @@ struct RequestFacts {
   bool has_route = false;
   bool has_backend = false;
   int status = 0;            // what the client was answered
+  std::string_view affinity; // static: where the affinity key came from
   std::string_view reason;   // static: why it was refused or failed; empty when all went well
   unsigned attempts = 0;
 };

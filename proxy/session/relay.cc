@@ -584,14 +584,15 @@ void Relay::Finish() noexcept {
 
   const std::string peer_ip = core_.peer.Ip();
   log::AccessRecord record = BaseRecord(core_, facts_, peer_ip, now);
-  record.event = "websocket";
+  record.event = "ws_close";
   record.bytes_in = client.bytes;
   record.bytes_out = backend.bytes;
-  record.messages_in = client.messages;
-  record.messages_out = backend.messages;
+  record.msgs_in = client.messages;
+  record.msgs_out = backend.messages;
   record.close_code_client = client.code;
   record.close_code_backend = backend.code;
   record.closed_by = metrics::Name(by_);
+  record.close_reason = ours_.reason;
   record.reason = why_;
   core_.services.access_log.Write(record);
 

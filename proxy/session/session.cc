@@ -234,6 +234,7 @@ bool Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept {
     }
     return Refuse(head, *admission.refusal);
   }
+  facts_->affinity = admission.key_source;
   BeginExchange(head, std::move(admission), bytes);
   return false;
 }
@@ -246,6 +247,7 @@ void Session::FillFacts(const http::RequestHead& head) noexcept {
   facts_->query = head.query;
   facts_->origin = FieldValue(head, "origin");
   facts_->user_agent = FieldValue(head, "user-agent");
+  facts_->forwarded_for = FieldValue(head, "x-forwarded-for");
   facts_->began = core_.services.loop.now();
   const auto is_trusted = [&](const std::string& ip) {
     const auto& trusted = core_.view->snapshot->trusted_proxies;

@@ -263,4 +263,11 @@ std::string_view TlsTransport::server_name() const noexcept {
   return name == nullptr ? std::string_view() : std::string_view(name);
 }
 
+std::string_view TlsTransport::alpn() const noexcept {
+  const unsigned char* name = nullptr;
+  unsigned size = 0;
+  SSL_get0_alpn_selected(ssl_.get(), &name, &size);
+  return {reinterpret_cast<const char*>(name), size};
+}
+
 }  // namespace sluice::tls

@@ -50,6 +50,7 @@ class TlsTransport final : public net::Transport {
   [[nodiscard]] bool is_tls13() const noexcept;
   [[nodiscard]] bool resumed() const noexcept;
   [[nodiscard]] std::string_view server_name() const noexcept;  // SNI, or empty
+  [[nodiscard]] std::string_view alpn() const noexcept;         // "http/1.1", or empty
 
  private:
   TlsTransport(int fd, SharedBuffers& buffers) noexcept : fd_(fd), buffers_(buffers) {}

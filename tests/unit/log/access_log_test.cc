@@ -12,8 +12,8 @@ namespace {
 
 AccessRecord Sample() {
   AccessRecord record;
-  record.event = "websocket";
-  record.session = 7;
+  record.event = "ws_close";
+  record.conn_id = 7;
   record.client_ip = "192.0.2.7";
   record.client_port = 4711;
   record.method = "GET";
@@ -28,8 +28,8 @@ AccessRecord Sample() {
 
 TEST(AccessLog, JsonLineHasTheFields) {
   const auto line = nlohmann::json::parse(FormatJson(Sample(), false));
-  EXPECT_EQ(line["event"], "websocket");
-  EXPECT_EQ(line["session"], 7);
+  EXPECT_EQ(line["event"], "ws_close");
+  EXPECT_EQ(line["conn_id"], 7);
   EXPECT_EQ(line["client_ip"], "192.0.2.7");
   EXPECT_EQ(line["path"], "/chat");
   EXPECT_EQ(line["status"], 101);
