@@ -35,9 +35,7 @@ IoResult Conn::Read(std::span<std::byte> into) noexcept {
     // Reading may have made OpenSSL write (an alert, a KeyUpdate).
     NotePending();
     UpdateInterest();
-    if (transport_->HasBuffered() && event_.added() && (interest_ & EV_READ) != 0) {
-      event_.Activate(EV_READ);
-    }
+    ReadHidden();
   }
   return result;
 }
@@ -137,8 +135,12 @@ void Conn::ResumeRead(Pause reason) noexcept {
     return;
   }
   UpdateInterest();
-  // Plaintext that OpenSSL holds does not make the socket readable.
-  if (paused_ == 0 && open() && !read_ended_ && transport_ && transport_->HasBuffered()) {
+  ReadHidden();
+}
+
+// Plaintext that OpenSSL holds does not make the socket readable.
+void Conn::ReadHidden() noexcept {
+  if ((interest_ & EV_READ) != 0 && transport_ && transport_->HasBuffered()) {
     event_.Activate(EV_READ);
   }
 }
@@ -184,6 +186,7 @@ void Conn::UpdateInterest() noexcept {
   } else {
     event_.Add<&Conn::OnEvent>(loop_.base(), fd_.get(), static_cast<short>(wanted | EV_PERSIST),
                                this);
+    ReadHidden();  // registering anew has taken back what was activated
   }
 }
 
@@ -191,6 +194,10 @@ void Conn::OnEvent(short what) noexcept {
   if (connecting_) {
     connecting_ = false;
     const int error = ConnectError(fd_.get());
+    if (error == 0) {
+      Flush();  // also the FIN that FinishWrite could not send yet
+      NotePending();
+    }
     UpdateInterest();
     sink_.OnConnected(*this, error);
     return;

@@ -87,9 +87,9 @@ class Conn final : public Mortal {
   // FinishWrite was called.
   [[nodiscard]] bool write_finishing() const noexcept { return fin_wanted_; }
 
-  // Bytes that wait for the kernel.
+  // Bytes that wait for the kernel; none once writing has failed.
   [[nodiscard]] std::size_t pending() const noexcept {
-    return out_.size() + (transport_ ? transport_->pending() : 0);
+    return write_failed_ ? 0 : out_.size() + (transport_ ? transport_->pending() : 0);
   }
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
@@ -102,6 +102,7 @@ class Conn final : public Mortal {
   void FailWrite() noexcept;
   void NotePending() noexcept;
   void UpdateInterest() noexcept;
+  void ReadHidden() noexcept;
 
   Loop& loop_;
   ConnSink& sink_;

@@ -1,0 +1,529 @@
+// Proves how a Conn moves bytes: written at once while the kernel takes them, kept in order when it
+// does not, FIN only behind the last byte, no reading while there is a reason not to, and every end
+// of a connection reported as what it is. Both ends are real sockets.
+#include "proxy/net/conn.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "proxy/net/address.h"
+#include "proxy/net/socket.h"
+
+namespace sluice::net {
+namespace {
+
+constexpr Millis kDeadline{10'000};
+
+// Runs a loop until a condition holds.
+class Driver {
+ public:
+  explicit Driver(Loop& loop) : loop_(loop) {}
+
+  // Runs turns until `done` is true; false when that takes longer than `limit`.
+  bool Until(const std::function<bool()>& done, Millis limit = kDeadline) {
+    const Instant end = Now() + limit;
+    while (!done()) {
+      if (Now() > end) {
+        return false;
+      }
+      timer_.Arm<&Driver::OnTimer>(loop_.base(), Millis(5), this);
+      event_base_loop(loop_.base(), EVLOOP_ONCE);
+    }
+    return true;
+  }
+
+  // A few turns, for what must not happen.
+  void Turns(int count = 3) {
+    for (int i = 0; i < count; ++i) {
+      timer_.Arm<&Driver::OnTimer>(loop_.base(), Millis(2), this);
+      event_base_loop(loop_.base(), EVLOOP_ONCE);
+    }
+  }
+
+ private:
+  void OnTimer(short) noexcept {}
+
+  Loop& loop_;
+  Timer timer_;
+};
+
+// An owner that remembers what it was told. Reads one buffer for each call.
+class Owner final : public ConnSink {
+ public:
+  void OnReadable(Conn& conn) noexcept override {
+    ++readable;
+    if (!reading) {
+      return;
+    }
+    const IoResult got = conn.Read(std::span(buffer).first(read_size));
+    last = got.status;
+    input.append(reinterpret_cast<const char*>(buffer.data()), got.bytes);
+    if (on_read) {
+      on_read();
+    }
+  }
+  void OnWritable(Conn&) noexcept override { ++writable; }
+  void OnConnected(Conn&, int error) noexcept override {
+    ++connected;
+    connect_error = error;
+  }
+
+  std::array<std::byte, 65536> buffer{};
+  std::size_t read_size = 65536;
+  std::string input;
+  IoStatus last = IoStatus::kWouldBlock;
+  int readable = 0;
+  int writable = 0;
+  int connected = 0;
+  int connect_error = -1;
+  bool reading = true;
+  std::function<void()> on_read;
+};
+
+// The far end, a plain non-blocking socket.
+class Peer {
+ public:
+  explicit Peer(UniqueFd fd) : fd_(std::move(fd)) {}
+
+  void Send(std::string_view text) {
+    ASSERT_EQ(::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(text.size()));
+  }
+
+  // What is there now; sets eof() and error().
+  std::string Receive() {
+    std::string all;
+    std::array<char, 65536> buffer{};
+    for (;;) {
+      const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
+      if (got > 0) {
+        all.append(buffer.data(), static_cast<std::size_t>(got));
+        continue;
+      }
+      eof_ = eof_ || got == 0;
+      error_ = got < 0 && errno != EAGAIN ? errno : error_;
+      return all;
+    }
+  }
+
+  void Finish() { ::shutdown(fd_.get(), SHUT_WR); }
+
+  void Reset() {
+    const linger now{1, 0};
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    fd_.Reset();
+  }
+
+  [[nodiscard]] bool eof() const { return eof_; }
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+ private:
+  UniqueFd fd_;
+  bool eof_ = false;
+  int error_ = 0;
+};
+
+// A TCP connection over loopback: unlike a socketpair it knows resets. `buffer` bounds what the
+// kernel holds in each direction, roughly.
+std::pair<UniqueFd, UniqueFd> TcpPair(int buffer = 0) {
+  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
+  const Address any = Address::FromNumeric("127.0.0.1", 0).value();
+  if (buffer > 0) {
+    ::setsockopt(listener.get(), SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
+    ::setsockopt(listener.get(), SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
+  }
+  EXPECT_EQ(::bind(listener.get(), any.raw(), any.raw_size()), 0);
+  EXPECT_EQ(::listen(listener.get(), 1), 0);
+  const Address address = Address::OfSocket(listener.get());
+  UniqueFd client(::socket(AF_INET, SOCK_STREAM, 0));
+  if (buffer > 0) {
+    ::setsockopt(client.get(), SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
+    ::setsockopt(client.get(), SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
+  }
+  EXPECT_EQ(::connect(client.get(), address.raw(), address.raw_size()), 0);
+  UniqueFd accepted(::accept(listener.get(), nullptr, nullptr));
+  for (const int fd : {client.get(), accepted.get()}) {
+    ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+  }
+  return {std::move(accepted), std::move(client)};
+}
+
+// Plaintext that waits inside, as OpenSSL has it: the socket does not tell of it.
+class HidingTransport final : public Transport {
+ public:
+  HidingTransport(int fd, std::string hidden) : fd_(fd), hidden_(std::move(hidden)) {}
+
+  IoStatus Handshake() noexcept override { return IoStatus::kOk; }
+  IoResult Read(std::span<std::byte> into) noexcept override {
+    if (hidden_.empty()) {
+      const IoResult got = Receive(fd_, into);
+      return got;
+    }
+    const std::size_t count = std::min<std::size_t>(into.size(), hidden_.size());
+    std::memcpy(into.data(), hidden_.data(), count);
+    hidden_.erase(0, count);
+    return {IoStatus::kOk, count};
+  }
+  bool HasBuffered() const noexcept override { return !hidden_.empty(); }
+  IoResult Write(Bytes plaintext) noexcept override {
+    if (!unsent_.empty()) {
+      return {IoStatus::kWouldBlock, 0};
+    }
+    const IoResult sent = Send(fd_, plaintext);
+    if (sent.status == IoStatus::kError) {
+      return sent;
+    }
+    unsent_.append(AsText(plaintext.subspan(sent.bytes)));
+    return {IoStatus::kOk, plaintext.size()};
+  }
+  IoStatus Flush() noexcept override {
+    while (!unsent_.empty()) {
+      const IoResult sent = Send(fd_, AsBytes(unsent_));
+      if (sent.status != IoStatus::kOk) {
+        return sent.status;
+      }
+      unsent_.erase(0, sent.bytes);
+    }
+    return IoStatus::kOk;
+  }
+  std::size_t pending() const noexcept override { return unsent_.size(); }
+  void Shutdown() noexcept override { unsent_ += "bye"; }
+
+ private:
+  int fd_;
+  std::string hidden_;
+  std::string unsent_;
+};
+
+class ConnTest : public testing::Test {
+ protected:
+  // `buffer` as in TcpPair.
+  void Connect(int buffer = 0) {
+    auto [ours, theirs] = TcpPair(buffer);
+    peer = std::make_unique<Peer>(std::move(theirs));
+    conn.Open(std::move(ours), nullptr);
+  }
+
+  void ConnectHiding(std::string hidden, int buffer = 0) {
+    auto [ours, theirs] = TcpPair(buffer);
+    peer = std::make_unique<Peer>(std::move(theirs));
+    auto transport = std::make_unique<HidingTransport>(ours.get(), std::move(hidden));
+    conn.Open(std::move(ours), std::move(transport));
+  }
+
+  // Writes until the kernel takes no more and `beyond` bytes wait; returns all that was written.
+  std::string Fill(std::size_t beyond = 50'000) {
+    std::string written;
+    while (conn.pending() < beyond) {
+      std::string piece(10'000, '\0');
+      for (std::size_t i = 0; i < piece.size(); ++i) {
+        piece[i] = static_cast<char>((written.size() + i) % 251);
+      }
+      EXPECT_TRUE(conn.Write(AsBytes(piece)));
+      written += piece;
+    }
+    return written;
+  }
+
+  Loop loop;
+  Driver driver{loop};
+  Owner owner;
+  Conn conn{loop, owner};
+  std::unique_ptr<Peer> peer;
+};
+
+constexpr int kSmall = 8192;
+
+TEST_F(ConnTest, WritesAtOnceWhileTheKernelTakesIt) {
+  Connect();
+  EXPECT_TRUE(conn.Write(AsBytes("hello")));
+  EXPECT_EQ(conn.pending(), 0U);
+  EXPECT_EQ(peer->Receive(), "hello");  // without any turn of the loop
+  EXPECT_EQ(loop.buffered(), 0);
+}
+
+TEST_F(ConnTest, KeepsWhatTheKernelRefusesAndSendsItInOrder) {
+  Connect(kSmall);
+  const std::string written = Fill();
+  EXPECT_EQ(loop.buffered(), static_cast<std::int64_t>(conn.pending()));
+  std::string got;
+  ASSERT_TRUE(driver.Until([&] {
+    got += peer->Receive();
+    return got.size() == written.size();
+  }));
+  EXPECT_EQ(got, written);
+  EXPECT_EQ(conn.pending(), 0U);
+  EXPECT_EQ(loop.buffered(), 0);
+  EXPECT_GT(owner.writable, 0);
+}
+
+TEST_F(ConnTest, FinishWriteWithoutPendingSendsFinAtOnce) {
+  Connect();
+  conn.FinishWrite();
+  EXPECT_TRUE(conn.write_finished());
+  ASSERT_TRUE(driver.Until([&] {
+    static_cast<void>(peer->Receive());
+    return peer->eof();
+  }));
+  peer->Send("still heard");
+  ASSERT_TRUE(driver.Until([&] { return owner.input == "still heard"; }));
+}
+
+TEST_F(ConnTest, FinishWriteSendsFinBehindTheLastByte) {
+  Connect(kSmall);
+  const std::string written = Fill();
+  conn.FinishWrite();
+  conn.FinishWrite();
+  EXPECT_TRUE(conn.write_finishing());
+  EXPECT_FALSE(conn.write_finished());
+  std::string got;
+  ASSERT_TRUE(driver.Until([&] {
+    got += peer->Receive();
+    return peer->eof();
+  }));
+  EXPECT_EQ(got, written);
+  EXPECT_TRUE(conn.write_finished());
+}
+
+TEST_F(ConnTest, ReportsBytesThenEof) {
+  Connect();
+  peer->Send("last words");
+  peer->Finish();
+  ASSERT_TRUE(driver.Until([&] { return owner.last == IoStatus::kEof; }));
+  EXPECT_EQ(owner.input, "last words");
+  EXPECT_TRUE(conn.read_ended());
+  const int calls = owner.readable;
+  driver.Turns();
+  EXPECT_EQ(owner.readable, calls) << "it is called again behind the end";
+  EXPECT_TRUE(conn.Write(AsBytes("answer")));  // only their direction is over
+  EXPECT_EQ(peer->Receive(), "answer");
+}
+
+TEST_F(ConnTest, ReportsBytesThenAResetThatCameWithThem) {
+  Connect();
+  peer->Send("last words");
+  peer->Reset();
+  ASSERT_TRUE(driver.Until([&] { return owner.last == IoStatus::kError; }));
+  EXPECT_EQ(owner.input, "last words");
+  EXPECT_TRUE(conn.read_ended());
+  const int calls = owner.readable;
+  driver.Turns();
+  EXPECT_EQ(owner.readable, calls);
+}
+
+TEST_F(ConnTest, ReadingAfterTheEndIsAnError) {
+  Connect();
+  peer->Finish();
+  ASSERT_TRUE(driver.Until([&] { return conn.read_ended(); }));
+  EXPECT_EQ(conn.Read(owner.buffer).status, IoStatus::kError);
+  conn.Close();
+  EXPECT_EQ(conn.Read(owner.buffer).status, IoStatus::kError);
+}
+
+TEST_F(ConnTest, IsNotReadWhileThereIsAReason) {
+  Connect();
+  conn.PauseRead(Pause::kPeerFull);
+  conn.PauseRead(Pause::kDraining);
+  EXPECT_TRUE(conn.IsPaused(Pause::kPeerFull));
+  EXPECT_FALSE(conn.IsPaused(Pause::kHandshake));
+  peer->Send("later");
+  driver.Turns();
+  EXPECT_EQ(owner.readable, 0);
+  conn.ResumeRead(Pause::kPeerFull);
+  driver.Turns();
+  EXPECT_EQ(owner.readable, 0) << "one reason is left";
+  conn.ResumeRead(Pause::kDraining);
+  ASSERT_TRUE(driver.Until([&] { return owner.input == "later"; }));
+}
+
+TEST_F(ConnTest, IsNotReadInTheTurnThatPausesIt) {
+  // Readable and writable at once: the owner pauses in OnWritable's place by pausing here.
+  Connect();
+  peer->Send("x");
+  owner.read_size = 1;
+  owner.on_read = [&] { conn.PauseRead(Pause::kPeerFull); };
+  ASSERT_TRUE(driver.Until([&] { return owner.readable == 1; }));
+  peer->Send("y");
+  driver.Turns();
+  EXPECT_EQ(owner.readable, 1);
+}
+
+TEST_F(ConnTest, APausedConnDoesNotSpinWhenThePeerResets) {
+  Connect();
+  conn.PauseRead(Pause::kPeerFull);
+  peer->Reset();
+  driver.Turns();
+  EXPECT_EQ(owner.readable, 0);
+  EXPECT_EQ(owner.writable, 0);
+  conn.ResumeRead(Pause::kPeerFull);
+  ASSERT_TRUE(driver.Until([&] { return owner.last == IoStatus::kError; }));
+}
+
+TEST_F(ConnTest, TellsThatWritingFailedWhileSomethingWaits) {
+  Connect(kSmall);
+  static_cast<void>(Fill());
+  conn.PauseRead(Pause::kPeerFull);  // so that only writing can notice
+  peer->Reset();
+  ASSERT_TRUE(driver.Until([&] { return conn.write_failed(); }));
+  EXPECT_GT(owner.writable, 0);
+  EXPECT_EQ(conn.pending(), 0U);
+  EXPECT_EQ(loop.buffered(), 0);
+  EXPECT_FALSE(conn.Write(AsBytes("more")));
+}
+
+TEST_F(ConnTest, WriteFailsAtOnceOnABrokenConnection) {
+  Connect();
+  peer->Reset();
+  ASSERT_TRUE(driver.Until([&] { return owner.last == IoStatus::kError; }));
+  EXPECT_FALSE(conn.Write(AsBytes("x")));
+  EXPECT_TRUE(conn.write_failed());
+  conn.FinishWrite();
+  EXPECT_FALSE(conn.write_finished());
+}
+
+TEST_F(ConnTest, CloseDropsWhatWaits) {
+  Connect(kSmall);
+  static_cast<void>(Fill());
+  conn.Close();
+  conn.Close();
+  EXPECT_FALSE(conn.open());
+  EXPECT_TRUE(conn.read_ended());
+  EXPECT_EQ(conn.pending(), 0U);
+  EXPECT_EQ(loop.buffered(), 0);
+  EXPECT_FALSE(conn.Write(AsBytes("x")));
+}
+
+TEST_F(ConnTest, ClosedInItsOwnCallbackIsNotCalledAgain) {
+  Connect();
+  owner.read_size = 1;
+  owner.on_read = [&] { conn.Close(); };
+  peer->Send("abc");
+  ASSERT_TRUE(driver.Until([&] { return owner.readable == 1; }));
+  driver.Turns();
+  EXPECT_EQ(owner.readable, 1);
+}
+
+// Connecting.
+
+TEST_F(ConnTest, SendsWhatWasWrittenWhileConnecting) {
+  auto listener = Listen(Address::FromNumeric("127.0.0.1", 0).value());
+  ASSERT_TRUE(listener.has_value());
+  auto fd = StartConnect(Address::OfSocket(listener->get()));
+  ASSERT_TRUE(fd.has_value());
+  conn.OpenConnecting(std::move(*fd));
+  EXPECT_TRUE(conn.connecting());
+  EXPECT_TRUE(conn.Write(AsBytes("early")));
+  conn.FinishWrite();
+  ASSERT_TRUE(driver.Until([&] { return owner.connected == 1; }));
+  EXPECT_EQ(owner.connect_error, 0);
+  UniqueFd accepted(::accept4(listener->get(), nullptr, nullptr, SOCK_NONBLOCK));
+  Peer far(std::move(accepted));
+  std::string got;
+  ASSERT_TRUE(driver.Until([&] {
+    got += far.Receive();
+    return far.eof();
+  }));
+  EXPECT_EQ(got, "early");
+}
+
+TEST_F(ConnTest, SendsTheFinThatWasAskedForWhileConnecting) {
+  auto listener = Listen(Address::FromNumeric("127.0.0.1", 0).value());
+  ASSERT_TRUE(listener.has_value());
+  auto fd = StartConnect(Address::OfSocket(listener->get()));
+  ASSERT_TRUE(fd.has_value());
+  conn.OpenConnecting(std::move(*fd));
+  conn.FinishWrite();
+  ASSERT_TRUE(driver.Until([&] { return owner.connected == 1; }));
+  UniqueFd accepted(::accept4(listener->get(), nullptr, nullptr, SOCK_NONBLOCK));
+  Peer far(std::move(accepted));
+  EXPECT_TRUE(driver.Until([&] {
+    static_cast<void>(far.Receive());
+    return far.eof();
+  }));
+}
+
+TEST_F(ConnTest, ReportsARefusedConnect) {
+  Address nobody;
+  {
+    const auto listener = Listen(Address::FromNumeric("127.0.0.1", 0).value());
+    nobody = Address::OfSocket(listener->get());
+  }
+  auto fd = StartConnect(nobody);
+  ASSERT_TRUE(fd.has_value());
+  conn.OpenConnecting(std::move(*fd));
+  ASSERT_TRUE(driver.Until([&] { return owner.connected == 1; }));
+  EXPECT_EQ(owner.connect_error, ECONNREFUSED);
+}
+
+// A transport that holds plaintext of which the socket does not tell.
+
+TEST_F(ConnTest, ReadsHiddenPlaintextToItsEnd) {
+  ConnectHiding("abcdef");
+  owner.read_size = 1;
+  peer->Send("!");  // makes the socket readable once
+  ASSERT_TRUE(driver.Until([&] { return owner.input == "abcdef!"; })) << owner.input;
+}
+
+TEST_F(ConnTest, ReadsHiddenPlaintextAfterAPause) {
+  ConnectHiding("abc");
+  conn.PauseRead(Pause::kHandshake);
+  driver.Turns();
+  EXPECT_EQ(owner.input, "");
+  conn.ResumeRead(Pause::kHandshake);
+  ASSERT_TRUE(driver.Until([&] { return owner.input == "abc"; })) << owner.input;
+}
+
+TEST_F(ConnTest, ReadsHiddenPlaintextAlsoWhenWritingStartsToWait) {
+  // Registering for writing anew must not lose the read that was already due.
+  ConnectHiding("abc", kSmall);
+  owner.read_size = 1;
+  bool filled = false;
+  owner.on_read = [&] {
+    if (!filled) {
+      filled = true;
+      static_cast<void>(Fill());
+    }
+  };
+  conn.PauseRead(Pause::kHandshake);
+  conn.ResumeRead(Pause::kHandshake);
+  ASSERT_TRUE(driver.Until([&] { return owner.input == "abc"; }, Millis(2000))) << owner.input;
+}
+
+TEST_F(ConnTest, WhatATransportHoldsIsPendingToo) {
+  ConnectHiding("", kSmall);
+  static_cast<void>(Fill());
+  EXPECT_EQ(loop.buffered(), static_cast<std::int64_t>(conn.pending()));
+  conn.FinishWrite();
+  std::string got;
+  ASSERT_TRUE(driver.Until([&] {
+    got += peer->Receive();
+    return peer->eof();
+  }));
+  EXPECT_EQ(got.substr(got.size() - 3), "bye");
+}
+
+TEST_F(ConnTest, NothingIsPendingAfterAWriteFailedUnderATransport) {
+  ConnectHiding("", kSmall);
+  static_cast<void>(Fill());
+  conn.PauseRead(Pause::kPeerFull);
+  peer->Reset();
+  ASSERT_TRUE(driver.Until([&] { return conn.write_failed(); }));
+  EXPECT_EQ(conn.pending(), 0U);
+  EXPECT_EQ(loop.buffered(), 0);
+}
+
+}  // namespace
+}  // namespace sluice::net
