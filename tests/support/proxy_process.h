@@ -1,0 +1,130 @@
+// The real binary as a child process, with a configuration of the test's own. Ends with the test.
+#pragma once
+
+#include <sys/types.h>
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "proxy/base/unique_fd.h"
+
+#include "tests/support/deadline.h"
+#include "tests/support/temp_dir.h"
+
+namespace sluice::test {
+
+// What most tests need of a configuration: one plain listener "plain", one route, one pool "app".
+// Every text is TOML that goes into the named table.
+struct Config {
+  std::vector<std::uint16_t> backends;  // named b0, b1, ...
+  std::string server = {};
+  std::string limits = {};
+  std::string listener = {};
+  std::string route = {};
+  std::string pool = {};
+  std::string drain = "window = \"0s\"";
+  std::string log = {};
+  std::string more = {};  // whole further tables, at the end
+
+  [[nodiscard]] std::string Text() const;
+};
+
+// Workers that tests run the proxy with: SLUICE_TEST_WORKERS, or 2.
+[[nodiscard]] unsigned TestWorkers();
+
+// The binary under test: SLUICE_BIN, or `sluice` beside the test's own executable.
+[[nodiscard]] std::string ProxyBinary();
+
+class ProxyProcess {
+ public:
+  // Starts `sluice run -c FILE` and waits until it serves; throws, with what it said on standard
+  // error, when it ends instead.
+  explicit ProxyProcess(const std::string& config_text);
+  explicit ProxyProcess(const Config& config) : ProxyProcess(config.Text()) {}
+
+  // Any command line; waits for nothing.
+  explicit ProxyProcess(const std::vector<std::string>& args);
+
+  // If the process still runs: ends it with two SIGTERM, or SIGKILL when that takes too long. Fails
+  // the test if the process crashed, ended with another status than 0, or a sanitizer reported.
+  ~ProxyProcess();
+
+  ProxyProcess(const ProxyProcess&) = delete;
+  ProxyProcess& operator=(const ProxyProcess&) = delete;
+
+  [[nodiscard]] pid_t pid() const noexcept { return pid_; }
+  [[nodiscard]] std::uint16_t port(const std::string& listener = "plain") const;
+  [[nodiscard]] std::uint16_t admin_port() const noexcept { return admin_port_; }
+  [[nodiscard]] const std::string& config_path() const noexcept { return config_path_; }
+  [[nodiscard]] const TempDir& dir() const noexcept { return dir_; }
+
+  void Signal(int number) const;
+
+  // The wait status (see waitpid(2)) as an exit status, or 128 + the signal; nothing when the
+  // process still ran at the deadline. Once an exit was taken by the test, ~ProxyProcess does not
+  // judge its status.
+  [[nodiscard]] std::optional<int> Wait(Deadline deadline = Deadline());
+  [[nodiscard]] bool running();
+
+  // Everything written so far.
+  [[nodiscard]] std::string out() const;
+  [[nodiscard]] std::string err() const;
+
+  // The access log so far, one JSON object a line.
+  [[nodiscard]] std::vector<nlohmann::json> AccessLog() const;
+  // The first `count` or more lines; throws when they do not come.
+  [[nodiscard]] std::vector<nlohmann::json> AwaitAccessLog(std::size_t count,
+                                                           Deadline deadline = Deadline());
+  [[nodiscard]] bool AwaitErr(std::string_view text, Deadline deadline = Deadline());
+
+  // Body of GET `path` on the admin listener; `status` gets its status.
+  [[nodiscard]] std::string Admin(const std::string& path, int* status = nullptr) const;
+
+  // `sluice_x_total{route="a",code="2xx"}`: the sum over all series of that name that carry the
+  // labels given, in any order; NaN when there is none.
+  [[nodiscard]] double Metric(std::string_view series) const;
+  // Scrapes until the metric has this value (or at least it); throws when it does not come.
+  void AwaitMetric(std::string_view series, double value, Deadline deadline = Deadline()) const;
+  void AwaitMetricAtLeast(std::string_view series, double value,
+                          Deadline deadline = Deadline()) const;
+
+  [[nodiscard]] std::size_t OpenFds() const;
+  [[nodiscard]] std::size_t ResidentBytes() const;
+
+ private:
+  void Spawn(const std::vector<std::string>& args, const std::string& ready_file);
+  void AwaitReady(const std::string& ready_file);
+  void Collect(int out, int err);
+  void CheckReports();
+  template <class Condition>
+  bool Await(Deadline deadline, Condition&& condition) const;
+
+  TempDir dir_;
+  std::string config_path_;
+  pid_t pid_ = -1;
+  UniqueFd pidfd_;
+  std::optional<int> status_;
+  std::uint16_t admin_port_ = 0;
+  std::map<std::string, std::uint16_t> ports_;
+
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  std::string out_;
+  std::string err_;
+  std::thread reader_;
+};
+
+// Sums the series of a metrics page; see ProxyProcess::Metric.
+[[nodiscard]] double MetricOf(std::string_view page, std::string_view series);
+
+}  // namespace sluice::test

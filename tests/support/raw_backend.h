@@ -1,0 +1,48 @@
+// A backend that does exactly what the test tells it to: accept, read, answer wrongly, vanish.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "tests/support/stream.h"
+
+namespace sluice::test {
+
+class RawBackend {
+ public:
+  // Listens on 127.0.0.1, any free port. `small_buffers`: accepted sockets feel backpressure soon.
+  explicit RawBackend(bool small_buffers = false);
+
+  [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+
+  // The next connection.
+  [[nodiscard]] Stream Accept(Deadline deadline = Deadline());
+
+  // The next connection, its upgrade request read (into `request` if given) and answered with a
+  // correct 101. `more`: further field lines of the 101.
+  [[nodiscard]] Stream AcceptWebSocket(std::string_view more = {}, HttpMessage* request = nullptr);
+
+  // True when a connection waits to be accepted within `patience`. For what must not come.
+  [[nodiscard]] bool HasConnection(Millis patience) const;
+
+  // Connections are refused from now on.
+  void StopListening();
+
+ private:
+  UniqueFd fd_;
+  std::uint16_t port_ = 0;
+};
+
+// A port of 127.0.0.1 that refuses connections for as long as this lives: bound, not listening.
+class ClosedPort {
+ public:
+  ClosedPort();
+  [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+
+ private:
+  UniqueFd fd_;
+  std::uint16_t port_ = 0;
+};
+
+}  // namespace sluice::test
