@@ -22,14 +22,14 @@
 namespace sluice::demo {
 namespace {
 
-constexpr std::size_t kScratchBytes = 64 * 1024;
+constexpr std::size_t kScratchBytes = std::size_t{64} * 1024;
 
 // A client is not read while more than the first waits for it, until the second is reached.
-constexpr std::size_t kHighWatermark = 256 * 1024;
-constexpr std::size_t kLowWatermark = 64 * 1024;
+constexpr std::size_t kHighWatermark = std::size_t{256} * 1024;
+constexpr std::size_t kLowWatermark = std::size_t{64} * 1024;
 
 // A message buffer that has grown beyond this is given back when the message is done.
-constexpr std::size_t kKeptCapacity = 64 * 1024;
+constexpr std::size_t kKeptCapacity = std::size_t{64} * 1024;
 
 constexpr Millis kTick{1000};
 constexpr Millis kCloseTimeout{5000};

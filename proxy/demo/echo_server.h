@@ -35,8 +35,8 @@ inline constexpr std::string_view kDemoProtocol = "demo.sluice";
 class EchoServer final : private net::AcceptSink {
  public:
   // Bounds of what a client can make a session hold. Beyond: CLOSE 1009, status 413.
-  static constexpr std::size_t kMaxMessageBytes = 16 * 1024 * 1024;
-  static constexpr std::size_t kMaxBodyBytes = 1024 * 1024;
+  static constexpr std::size_t kMaxMessageBytes = std::size_t{16} * 1024 * 1024;
+  static constexpr std::size_t kMaxBodyBytes = std::size_t{1024} * 1024;
 
   // Serves what arrives at `listening` (see net::Listen) while `loop` runs. `loop` outlives this.
   // REQUIRES: IsEchoName(name).
