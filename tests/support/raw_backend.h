@@ -30,8 +30,8 @@ class RawBackend {
   void StopListening();
 
  private:
+  std::uint16_t port_ = 0;  // before fd_: making the socket sets it
   UniqueFd fd_;
-  std::uint16_t port_ = 0;
 };
 
 // A port of 127.0.0.1 that refuses connections for as long as this lives: bound, not listening.
@@ -41,8 +41,8 @@ class ClosedPort {
   [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
 
  private:
+  std::uint16_t port_ = 0;  // before fd_: making the socket sets it
   UniqueFd fd_;
-  std::uint16_t port_ = 0;
 };
 
 }  // namespace sluice::test
