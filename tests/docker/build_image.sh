@@ -38,11 +38,14 @@ fi
 
 buildah bud --isolation chroot --pull=never --format docker -f docker/Dockerfile -t sluice-image-test .
 
-config=$(buildah inspect --type image --format '{{json .Docker.config}}' sluice-image-test)
-for wanted in '"User":"10001:10001"' '"StopSignal":"SIGTERM"' '"Entrypoint":["sluice"]' \
-  '"sluice","healthcheck"'; do
-  [[ $config == *"$wanted"* ]] || fail "the image has no $wanted: $config"
-done
+buildah inspect --type image sluice-image-test | /usr/bin/python3 -c '
+import json, sys
+config = json.load(sys.stdin)["Docker"]["config"]
+wanted = {"User": "10001:10001", "StopSignal": "SIGTERM", "Entrypoint": ["sluice"]}
+for key, value in wanted.items():
+    assert config[key] == value, (key, config[key])
+assert config["Healthcheck"]["Test"] == ["CMD", "sluice", "healthcheck"], config["Healthcheck"]
+' || fail "the image is not configured as the Dockerfile says"
 
 container=$(buildah from --pull-never sluice-image-test)
 containers+=("$container")
