@@ -6,9 +6,8 @@
 #include <sysexits.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <csignal>
-#include <cstdio>
+#include <ctime>
 #include <exception>
 #include <iostream>
 #include <string>
@@ -39,30 +38,34 @@ log::Level LevelOf(config::LogLevel level) {
   return log::Level::kInfo;
 }
 
+// Adds what is wrong with the certificates that the configuration names.
+void CheckCertificates(const std::string& path, config::LoadResult& loaded) {
+  const tls::TicketKeys keys;
+  for (std::size_t i = 0; i < loaded.config.listeners.size(); ++i) {
+    const config::Listener& listener = loaded.config.listeners[i];
+    if (!listener.is_tls()) {
+      continue;
+    }
+    const std::string where = path + ":" + std::to_string(listener.tls.line);
+    const std::string key = "listener[" + std::to_string(i) + "].tls.certificates";
+    const auto context = tls::ServerContext::Make(server::TlsOptions(listener), keys);
+    if (!context) {
+      loaded.mistakes.push_back({where, key, context.error().message});
+      continue;
+    }
+    for (const tls::CertificateInfo& info : (*context)->certificates()) {
+      if (info.not_after < std::time(nullptr)) {
+        loaded.warnings.push_back({where, key, "the certificate for " + info.name + " has expired"});
+      }
+    }
+  }
+}
+
 // Loads the file and looks into its certificates. Prints every mistake and warning.
 bool LoadAndCheck(const std::string& path, config::Config& config) {
   config::LoadResult loaded = config::LoadFile(path);
   if (loaded.ok()) {
-    const tls::TicketKeys keys;
-    for (const config::Listener& listener : loaded.config.listeners) {
-      if (!listener.is_tls()) {
-        continue;
-      }
-      auto context = tls::ServerContext::Make(server::TlsOptions(listener), keys);
-      if (!context) {
-        loaded.mistakes.push_back(
-            {path + ":" + std::to_string(listener.tls.line),
-             "listener \"" + listener.name + "\" tls", context.error().message});
-        continue;
-      }
-      for (const tls::CertificateInfo& info : (*context)->certificates()) {
-        if (info.not_after < std::time(nullptr)) {
-          loaded.warnings.push_back({path + ":" + std::to_string(listener.tls.line),
-                                     "listener \"" + listener.name + "\" tls",
-                                     "the certificate for " + info.name + " has expired"});
-        }
-      }
-    }
+    CheckCertificates(path, loaded);
   }
   for (const config::Mistake& warning : loaded.warnings) {
     std::cerr << "warning: " << warning.Text() << '\n';

@@ -205,20 +205,29 @@ int RunDemo(const DemoOptions& options) {
 
 namespace {
 
-// Stops the loop of `sluice echo` on a signal.
+// Ends `sluice echo` in order on a signal.
 class StopOnSignal {
  public:
-  explicit StopOnSignal(net::Loop& loop) : loop_(loop) {
+  StopOnSignal(net::Loop& loop, demo::EchoServer& server) : loop_(loop), server_(server) {
     term_.Add<&StopOnSignal::OnSignal>(loop.base(), SIGTERM, EV_SIGNAL | EV_PERSIST, this);
     int_.Add<&StopOnSignal::OnSignal>(loop.base(), SIGINT, EV_SIGNAL | EV_PERSIST, this);
   }
 
  private:
-  void OnSignal(short) noexcept { loop_.Stop(); }
+  void OnSignal(short) noexcept {
+    if (stopping_) {
+      loop_.Stop();  // a second signal: at once
+      return;
+    }
+    stopping_ = true;
+    server_.Drain([this] { loop_.Stop(); });
+  }
 
   net::Loop& loop_;
+  demo::EchoServer& server_;
   net::Event term_;
   net::Event int_;
+  bool stopping_ = false;
 };
 
 }  // namespace
@@ -247,8 +256,8 @@ int RunEcho(const EchoOptions& options) {
   net::Loop loop;
   spdlog::info("echo backend name={} address={}", options.name,
                net::Address::OfSocket(fd->get()).Text());
-  const demo::EchoServer echo(loop, options.name, std::move(*fd));
-  const StopOnSignal stop(loop);
+  demo::EchoServer echo(loop, options.name, std::move(*fd));
+  const StopOnSignal stop(loop, echo);
   loop.Run();
   return EXIT_SUCCESS;
 }
