@@ -175,6 +175,15 @@ int Main(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    // CLI11 says only that a subcommand is missing when it is misspelled.
+    if (argc > 1 && app.get_subcommands().empty() && argv[1][0] != '-') {
+      std::cerr << "\"" << argv[1] << "\" is not a subcommand; there are run, check, demo, echo, "
+                << "healthcheck and version\n";
+      return kUsage;
+    }
+    app.exit(error);
+    return kUsage;
   } catch (const CLI::ParseError& error) {
     // CLI11 answers --help and --version this way too; those succeed.
     return app.exit(error) == EXIT_SUCCESS ? EXIT_SUCCESS : kUsage;

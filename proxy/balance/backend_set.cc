@@ -88,6 +88,24 @@ std::optional<Pick> BackendSet::Choose(std::uint64_t key_hash, std::span<const s
   return Pick{chosen->index, tried.empty() ? PickHow::kHome : PickHow::kFallback};
 }
 
+std::optional<Pick> BackendSet::ChooseHome(std::uint64_t key_hash,
+                                           std::span<const std::size_t> tried) const {
+  const auto is_eligible = [tried](const Entry& entry) { return IsEligible(entry, tried); };
+  const Entry* home = FirstChoice(key_hash, [](const Entry&) { return true; });
+  if (home == nullptr) {
+    return std::nullopt;
+  }
+  if (is_eligible(*home)) {
+    return Pick{home->index, PickHow::kHome};
+  }
+  const Entry* next = FirstChoice(key_hash, is_eligible);
+  return next == nullptr ? std::nullopt : std::optional(Pick{next->index, PickHow::kFallback});
+}
+
+std::size_t BackendSet::HomeOf(std::uint64_t key_hash) const {
+  return FirstChoice(key_hash, [](const Entry&) { return true; })->index;
+}
+
 bool BackendSet::IsEligible(const Entry& entry, std::span<const std::size_t> tried) noexcept {
   return entry.state->healthy.load(std::memory_order_relaxed) &&
          !entry.state->draining.load(std::memory_order_relaxed) &&

@@ -73,6 +73,15 @@ class BackendSet {
                                            std::span<const std::size_t> tried,
                                            Random& random) const;
 
+  // Chooses for a client that must stay where it is, whatever the policy and the load: the key's
+  // home by rendezvous hashing, or the next in its order when the home may not be taken.
+  // Thread-safe; allocates nothing.
+  [[nodiscard]] std::optional<Pick> ChooseHome(std::uint64_t key_hash,
+                                               std::span<const std::size_t> tried) const;
+
+  // The key's home among all backends, healthy or not. REQUIRES: there is at least one.
+  [[nodiscard]] std::size_t HomeOf(std::uint64_t key_hash) const;
+
   [[nodiscard]] const std::vector<Backend>& backends() const noexcept { return backends_; }
 
  private:

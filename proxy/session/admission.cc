@@ -1,9 +1,6 @@
 #include "proxy/session/admission.h"
 
-#include <openssl/rand.h>
-
 #include <algorithm>
-#include <array>
 #include <utility>
 
 namespace sluice::session {
@@ -44,28 +41,24 @@ std::string_view Name(routing::AffinityRule::Source source) noexcept {
   return "ip";
 }
 
-// Takes the first affinity key that is present, and issues the route's cookie when it is absent.
+// Takes the first affinity key that is present.
 void ChooseKey(const http::RequestHead& head, const Route& route, std::string_view client_ip,
                Admission& admission) {
   const std::string& own_cookie = route.config.affinity_cookie;
-  if (!own_cookie.empty() && CookieValue(head.fields, own_cookie).empty()) {
-    admission.issued_cookie = RandomId();
-  }
+  admission.issue_cookie =
+      !own_cookie.empty() && CookieValue(head.fields, own_cookie).empty();
   std::string_view key = client_ip;
   admission.key_source = "ip";
   for (const routing::AffinityRule& rule : route.affinity) {
     if (rule.source == routing::AffinityRule::Source::kIp) {
       break;
     }
-    std::string_view found = routing::AffinityKey({&rule, 1}, head, "");
-    if (found.empty() && rule.source == routing::AffinityRule::Source::kCookie &&
-        rule.name == own_cookie) {
-      // The next request will bring it; deciding by it now already lets both land together.
-      found = admission.issued_cookie;
-    }
+    const std::string_view found = routing::AffinityKey({&rule, 1}, head, "");
     if (!found.empty()) {
       key = found;
       admission.key_source = Name(rule.source);
+      admission.sticky =
+          rule.source == routing::AffinityRule::Source::kCookie && rule.name == own_cookie;
       break;
     }
   }
@@ -76,20 +69,6 @@ void ChooseKey(const http::RequestHead& head, const Route& route, std::string_vi
 
 std::string RetryAfter(Random& random) {
   return "Retry-After: " + std::to_string(1 + random.Next() % 5) + "\r\n";
-}
-
-std::string RandomId() {
-  constexpr std::string_view kHex = "0123456789abcdef";
-  std::array<unsigned char, 16> bytes{};
-  // OpenSSL's generator does not fail once it has been seeded, and TLS or start-up has seeded it.
-  static_cast<void>(RAND_bytes(bytes.data(), static_cast<int>(bytes.size())));
-  std::string id;
-  id.reserve(bytes.size() * 2);
-  for (const unsigned char byte : bytes) {
-    id += kHex[byte >> 4];
-    id += kHex[byte & 15];
-  }
-  return id;
 }
 
 Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake intake,

@@ -31,7 +31,8 @@ struct Admission {
   ws::UpgradeOffer offer;           // for an upgrade
   std::uint64_t key_hash = 0;       // of the affinity key
   std::string_view key_source;      // static: "cookie", "header", "query", "path" or "ip"
-  std::string issued_cookie;        // the id of an affinity cookie to set, or empty
+  bool sticky = false;              // the key is a cookie of ours: load does not move the client
+  bool issue_cookie = false;        // the route's affinity cookie is to be set with the answer
 };
 
 // `client_ip` is where the request comes from.
@@ -41,8 +42,5 @@ struct Admission {
 // A whole Retry-After field of 1 to 5 seconds, drawn: clients that were refused together do not
 // come back together.
 [[nodiscard]] std::string RetryAfter(Random& random);
-
-// 128 random bits as 32 hex digits, from the CSPRNG.
-[[nodiscard]] std::string RandomId();
 
 }  // namespace sluice::session

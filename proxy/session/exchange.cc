@@ -7,6 +7,7 @@
 
 #include "proxy/http/reply.h"
 #include "proxy/net/socket.h"
+#include "proxy/session/affinity_cookie.h"
 
 namespace sluice::session {
 namespace {
@@ -31,19 +32,6 @@ void AppendChunk(std::string& out, Bytes data) {
 }
 
 constexpr std::string_view kLastChunk = "0\r\n\r\n";
-
-// The value of the Set-Cookie that makes a client stay for a browser session: out of reach of scripts,
-// not sent along cross-site requests, and only over TLS when it was set over TLS.
-std::string AffinityCookie(std::string_view name, std::string_view id, bool tls) {
-  std::string cookie(name);
-  cookie += '=';
-  cookie += id;
-  cookie += "; Path=/; HttpOnly; SameSite=Lax";
-  if (tls) {
-    cookie += "; Secure";
-  }
-  return cookie;
-}
 
 }  // namespace
 
@@ -80,11 +68,28 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
 
 // Connecting.
 
+std::optional<balance::Pick> Exchange::ChooseBackend() const {
+  const balance::BackendSet& backends = core_.pool(facts_).backends;
+  return admission_.sticky
+             ? backends.ChooseHome(admission_.key_hash, tried_)
+             : backends.Choose(admission_.key_hash, tried_, core_.services.random);
+}
+
+// The Set-Cookie for this answer, or empty. By now it is known which backend gave it.
+std::string Exchange::CookieToIssue() const {
+  if (!admission_.issue_cookie) {
+    return {};
+  }
+  return AffinityCookie(core_.route(facts_).config.affinity_cookie,
+                        DrawAffinityId(core_.pool(facts_).backends, facts_.backend),
+                        core_.listener_config().is_tls());
+}
+
 void Exchange::TryNext() noexcept {
   const Pool& pool = core_.pool(facts_);
   const unsigned most = core_.route(facts_).config.retries + 1;
   while (tried_.size() < most) {
-    const auto pick = pool.backends.Choose(admission_.key_hash, tried_, core_.services.random);
+    const auto pick = ChooseBackend();
     if (!pick) {
       break;
     }
@@ -355,9 +360,7 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   const bool unavailable = head.status >= 502 && head.status <= 504;
   if (upgrade_ && unavailable) {
     core_.backend_block(facts_).failures[BackendFailure::kStatus].Add();
-    if (MayRetry(BackendFailure::kStatus) && core_.pool(facts_).backends
-                          .Choose(admission_.key_hash, tried_, core_.services.random)
-                          .has_value()) {
+    if (MayRetry(BackendFailure::kStatus) && ChooseBackend().has_value()) {
       core_.DropBackend();
       TryNext();
       return;
@@ -382,12 +385,8 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   ClientResponse how;
   how.chunked = client_chunked_;
   how.close = !client_keep_alive_;
-  std::string cookie;
-  if (!admission_.issued_cookie.empty()) {
-    cookie = AffinityCookie(core_.route(facts_).config.affinity_cookie, admission_.issued_cookie,
-                            core_.listener_config().is_tls());
-    how.set_cookie = cookie;
-  }
+  const std::string cookie = CookieToIssue();
+  how.set_cookie = cookie;
   core_.client.Write(AsBytes(ClientHead(head, how)));
   if (head.framing == Framing::kNone ||
       (head.framing == Framing::kLength && head.content_length == 0)) {
@@ -406,12 +405,8 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
     return;
   }
   ClientResponse how;
-  std::string cookie;
-  if (!admission_.issued_cookie.empty()) {
-    cookie = AffinityCookie(core_.route(facts_).config.affinity_cookie, admission_.issued_cookie,
-                            core_.listener_config().is_tls());
-    how.set_cookie = cookie;
-  }
+  const std::string cookie = CookieToIssue();
+  how.set_cookie = cookie;
   facts_.status = 101;
   facts_.subprotocol = agreement.protocol;
   facts_.extensions = agreement.extensions;

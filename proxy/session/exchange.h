@@ -64,6 +64,8 @@ class Exchange final : public net::Mortal {
 
   [[nodiscard]] bool upgrade() const noexcept { return upgrade_; }
   void TryNext() noexcept;
+  [[nodiscard]] std::optional<balance::Pick> ChooseBackend() const;
+  [[nodiscard]] std::string CookieToIssue() const;
   void AttemptFailed(metrics::BackendFailure why, int status, std::string_view text,
                      std::string_view label) noexcept;
   [[nodiscard]] bool MayRetry(metrics::BackendFailure why) const noexcept;

@@ -185,15 +185,22 @@ void Relay::Forward(Side from, Bytes bytes) noexcept {
     return;
   }
   std::size_t count = bytes.size();
+  bool written = false;
   if (source.carry.empty()) {
     if (bytes.empty()) {
       return;
     }
-    destination.Write(bytes);
+    written = destination.Write(bytes);
   } else {
     const std::string joined = std::exchange(source.carry, {}) + std::string(AsText(bytes));
     count = joined.size();
-    destination.Write(AsBytes(joined));
+    written = destination.Write(AsBytes(joined));
+  }
+  if (!written) {
+    // Nobody hears it any more. Said here because a side that had finished its own direction is
+    // not read again, so nothing else would tell; the deadline of its end then runs out.
+    StopForwarding(from);
+    return;
   }
   source.bytes += count;
   block_.bytes[Index(from)].Add(count);
@@ -209,6 +216,9 @@ void Relay::OnWritable(Side side) noexcept {
     return;
   }
   const net::Conn& conn = core_.conn(side);
+  if (conn.write_failed()) {
+    StopForwarding(Other(side));
+  }
   if (conn.pending() <= core_.low_watermark()) {
     // Also when writing has failed: what the other side still says must be read to its end.
     core_.conn(Other(side)).ResumeRead(Pause::kPeerFull);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "proxy/http/reply.h"
+#include "proxy/session/affinity_cookie.h"
 #include "proxy/session/rewrite.h"
 #include "proxy/tls/tls_transport.h"
 

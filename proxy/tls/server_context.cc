@@ -109,8 +109,8 @@ Result<SslCtxPtr> ServerContext::Load(const ServerOptions& options, const KeyPai
   }
   if (SSL_CTX_use_PrivateKey_file(ctx, pair.key.c_str(), SSL_FILETYPE_PEM) != 1) {
     // A key of another certificate is refused here already when both have the same type.
-    return Err("cannot use the key " + pair.key + " with the certificate " + pair.chain + ": " +
-               TakeErrorText());
+    return Err("the key " + pair.key + " is not a PEM private key that fits the certificate " +
+               pair.chain + ": " + TakeErrorText());
   }
   if (SSL_CTX_check_private_key(ctx) != 1) {
     return Err("the key " + pair.key + " does not fit the certificate " + pair.chain);

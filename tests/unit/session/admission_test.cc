@@ -102,31 +102,34 @@ TEST_F(AdmissionTest, DrainingRefusesUpgradesOnly) {
   EXPECT_FALSE(AdmitRequest("GET /chat", "", Intake::kRefuseUpgrades).refusal);
 }
 
-TEST_F(AdmissionTest, IssuedCookieDecidesAtOnce) {
+TEST_F(AdmissionTest, AbsentCookieIsIssuedAndAPresentOneSticks) {
   route().affinity_cookie = "sid";
   const Admission first = AdmitRequest("GET /chat", "");
-  ASSERT_EQ(first.issued_cookie.size(), 32U);
-  EXPECT_EQ(first.key_hash, balance::HashKey(first.issued_cookie));
-  const Admission second = AdmitRequest("GET /chat", "Cookie: sid=" + first.issued_cookie + "\r\n");
-  EXPECT_TRUE(second.issued_cookie.empty());
-  EXPECT_EQ(second.key_hash, first.key_hash) << "the reconnect lands where the first one did";
+  EXPECT_TRUE(first.issue_cookie);
+  EXPECT_FALSE(first.sticky) << "the first request may go where there is room";
+  const Admission second = AdmitRequest("GET /chat", "Cookie: sid=abc\r\n");
+  EXPECT_FALSE(second.issue_cookie);
+  EXPECT_TRUE(second.sticky);
+  EXPECT_EQ(second.key_source, "cookie");
+  EXPECT_EQ(second.key_hash, balance::HashKey("abc"));
+}
+
+TEST_F(AdmissionTest, ACookieOfTheApplicationIsHashedButNotSticky) {
+  route().affinity = {{config::AffinitySource::kCookie, "JSESSIONID", 0}};
+  const Admission admission = AdmitRequest("GET /chat", "Cookie: JSESSIONID=x\r\n");
+  EXPECT_EQ(admission.key_hash, balance::HashKey("x"));
+  EXPECT_FALSE(admission.sticky);
+  EXPECT_FALSE(admission.issue_cookie);
 }
 
 TEST_F(AdmissionTest, ARuleBeforeTheCookieWins) {
   route().affinity_cookie = "sid";
   route().affinity = {{config::AffinitySource::kQuery, "room", 0},
                       {config::AffinitySource::kCookie, "sid", 0}};
-  const Admission admission = AdmitRequest("GET /chat?room=7", "");
+  const Admission admission = AdmitRequest("GET /chat?room=7", "Cookie: sid=abc\r\n");
   EXPECT_EQ(admission.key_hash, balance::HashKey("7"));
-  EXPECT_FALSE(admission.issued_cookie.empty());
-}
-
-TEST_F(AdmissionTest, RandomIdsDiffer) {
-  std::set<std::string> seen;
-  for (int i = 0; i < 1000; ++i) {
-    seen.insert(RandomId());
-  }
-  EXPECT_EQ(seen.size(), 1000U);
+  EXPECT_EQ(admission.key_source, "query");
+  EXPECT_FALSE(admission.sticky);
 }
 
 TEST_F(AdmissionTest, RetryAfterIsSpread) {
