@@ -18,6 +18,9 @@ using net::Pause;
 // One read in so many is timed for relay_seconds: often enough for a histogram, too seldom to cost.
 constexpr unsigned kSampleEvery = 64;
 
+// What 1012 is registered as. drain.reason may speak of a deploy, and this is none.
+constexpr std::string_view kBackendLostReason = "service restart";
+
 MessageKind KindOf(ws::Opcode opcode) noexcept {
   switch (opcode) {
     case ws::Opcode::kText:
@@ -342,7 +345,7 @@ void Relay::OnLost(Side side) noexcept {
         there.FinishWrite();
       } else {
         WriteClose(Side::kClient, other.close_in ? AnswerTo(other.code) : code,
-                   other.close_in ? std::string_view() : core_.config().drain.reason);
+                   other.close_in ? "" : kBackendLostReason);
       }
     }
   }
