@@ -126,7 +126,9 @@ struct Limits {
   std::size_t max_head_fields = 100;
   std::size_t max_request_line = 8 << 10;
   std::size_t early_data = 16 << 10;  // bytes held of what a client sends before the 101
-  std::size_t out_buffer = 64 << 10;  // high watermark per side; the low one is half of it
+  // Per side: its source is not read while more than half of it waits, and again when no more than
+  // a quarter does. What one read brought on top is held too.
+  std::size_t out_buffer = 64 << 10;
 
   bool operator==(const Limits&) const = default;
 };

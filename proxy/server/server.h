@@ -32,7 +32,7 @@ struct Bound {
 class Server {
  public:
   // Loads certificates, resolves backends and binds every address: all or nothing. The error is
-  // one sentence. `certificates` in the result of a failure are not kept.
+  // one sentence.
   [[nodiscard]] static Result<std::unique_ptr<Server>> Make(const config::Config& config);
   ~Server();
 

@@ -12,8 +12,9 @@ namespace {
 constexpr std::size_t kScratch = 64 * 1024;
 constexpr Millis kTick{1'000};
 
-// Ids are unique in the process without any shared counter: the worker's index is in the top bits.
-constexpr unsigned kIdShift = 48;
+// Ids are unique in the process without any shared counter: the worker's index is above the
+// 40 bits of its own count, and the whole stays below 2^53, where JSON readers keep it exact.
+constexpr unsigned kIdShift = 40;
 
 std::uint64_t ThreadCpuMicros() noexcept {
   timespec now{};

@@ -34,6 +34,8 @@ struct RequestFacts {
   std::size_t backend = 0;   // into the pool's backends; meaningful if has_backend
   bool has_route = false;
   bool has_backend = false;
+  std::uint64_t bytes_in = 0;   // content of a plain request and of its response, without framing
+  std::uint64_t bytes_out = 0;
   int status = 0;            // what the client was answered
   std::string_view affinity; // static: where the affinity key came from
   std::string_view reason;   // static: why it was refused or failed; empty when all went well

@@ -251,6 +251,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), request_left_));
     request_left_ -= count;
     request_done_ = request_left_ == 0;
+    facts_.bytes_in += count;
     core_.backend->Write(bytes.first(count));
     rest = bytes.subspan(count);
   } else {
@@ -269,6 +270,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
         return;
       }
       if (!step.data.empty()) {
+        facts_.bytes_in += step.data.size();
         AppendChunk(out, step.data);
       }
       bytes = bytes.subspan(step.consumed);
@@ -428,6 +430,7 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), response_left_));
     response_left_ -= count;
     ended = response_left_ == 0;  // what follows was not announced and goes no further
+    facts_.bytes_out += count;
     core_.client.Write(bytes.first(count));
   } else {
     std::string out;
@@ -435,6 +438,7 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
       if (data.empty()) {
         return;
       }
+      facts_.bytes_out += data.size();
       if (client_chunked_) {
         AppendChunk(out, data);
       } else {

@@ -52,7 +52,11 @@ void Session::Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noex
     deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
                                         core_.config().server.tls_timeout, this);
   } else {
-    AwaitHead(core_.config().server.header_timeout);
+    // One that was taken from the queue while the listener closed has no time to be silent.
+    const config::Server& server = core_.config().server;
+    AwaitHead(core_.services.intake == Intake::kClosing
+                  ? std::min(server.header_timeout, server.close_timeout)
+                  : server.header_timeout);
   }
 }
 
@@ -299,6 +303,9 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
   const bool reusable = head.keep_alive && head.minor_version == 1 && !has_content &&
                         refusal.status != 400 && !ending_ &&
                         core_.services.intake != Intake::kClosing;
+  if (refusal.status == 426) {
+    extra += "Connection: Upgrade\r\n";  // RFC 9110 section 7.8: it goes with the Upgrade field
+  }
   http::Reply reply;
   reply.status = refusal.status;
   reply.text = refusal.text;
@@ -340,6 +347,8 @@ void Session::LogRequest(std::string_view reason) noexcept {
   const std::string peer_ip = core_.peer.Ip();
   log::AccessRecord record = BaseRecord(core_, *facts_, peer_ip, now);
   record.event = "http";
+  record.bytes_in = facts_->bytes_in;
+  record.bytes_out = facts_->bytes_out;
   record.reason = reason;
   core_.services.access_log.Write(record);
 }
