@@ -68,6 +68,22 @@ void RawBackend::StopListening() {
   fd_.Reset();
 }
 
+std::size_t AwaitAny(const std::vector<const RawBackend*>& backends, Deadline deadline) {
+  std::vector<pollfd> polled;
+  for (const RawBackend* backend : backends) {
+    polled.push_back({backend->fd(), POLLIN, 0});
+  }
+  if (::poll(polled.data(), polled.size(), deadline.poll_ms()) == 0) {
+    throw Failure("waited in vain for a connection to any backend");
+  }
+  for (std::size_t i = 0; i < polled.size(); ++i) {
+    if (polled[i].revents != 0) {
+      return i;
+    }
+  }
+  throw Failure("poll failed");
+}
+
 ClosedPort::ClosedPort() : fd_(Bind(port_)) {}
 
 }  // namespace sluice::test

@@ -1,9 +1,11 @@
 // A backend that does exactly what the test tells it to: accept, read, answer wrongly, vanish.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tests/support/stream.h"
 
@@ -29,10 +31,16 @@ class RawBackend {
   // Connections are refused from now on.
   void StopListening();
 
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+
  private:
   std::uint16_t port_ = 0;  // before fd_: making the socket sets it
   UniqueFd fd_;
 };
+
+// Index of the first of `backends` that has a connection waiting.
+[[nodiscard]] std::size_t AwaitAny(const std::vector<const RawBackend*>& backends,
+                                   Deadline deadline = Deadline());
 
 // A port of 127.0.0.1 that refuses connections for as long as this lives: bound, not listening.
 class ClosedPort {

@@ -30,7 +30,7 @@ class RawClient : public Stream {
 };
 
 // An upgraded client; fails the test if the answer is not 101.
-[[nodiscard]] RawClient ConnectWebSocket(std::uint16_t port, std::string_view target = "/",
-                                         std::string_view more = {});
+RawClient ConnectWebSocket(std::uint16_t port, std::string_view target = "/",
+                           std::string_view more = {});
 
 }  // namespace sluice::test

@@ -280,6 +280,11 @@ bool Stream::HasInput(Millis patience) {
   return ::poll(&one, 1, Deadline(patience).poll_ms()) > 0;
 }
 
+bool Stream::HasRoom(Millis patience) {
+  pollfd one{fd_.get(), POLLOUT, 0};
+  return ::poll(&one, 1, Deadline(patience).poll_ms()) > 0;
+}
+
 HttpMessage Stream::ReadHead() {
   return ParseHead(ReadUntil("\r\n\r\n"));
 }

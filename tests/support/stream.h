@@ -63,7 +63,7 @@ class Stream {
   // Everything until the peer's FIN. A reset throws.
   [[nodiscard]] std::string ReadToEnd();
   // Reads and drops until the stream ends, and says how.
-  [[nodiscard]] StreamEnd AwaitEnd(Deadline deadline = Deadline());
+  StreamEnd AwaitEnd(Deadline deadline = Deadline());
   // Fails the test unless the next thing is FIN (for TLS: close_notify or FIN), with no byte before
   // it.
   void ExpectEnd();
@@ -71,6 +71,8 @@ class Stream {
   void ExpectReset();
   // True when bytes or an end can be read within `patience`. For what must not come.
   [[nodiscard]] bool HasInput(Millis patience);
+  // True when the kernel takes more to send within `patience`.
+  [[nodiscard]] bool HasRoom(Millis patience);
 
   // A head as it comes, without a body.
   [[nodiscard]] HttpMessage ReadHead();
