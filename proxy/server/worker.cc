@@ -229,6 +229,7 @@ void Worker::BeginClosing() noexcept {
       one.listener->Close();
     }
   }
+  accepting_ = false;
   MaybeStop();
 }
 
@@ -240,7 +241,7 @@ void Worker::CutAll() noexcept {
 }
 
 void Worker::MaybeStop() noexcept {
-  if (closing_ && sessions_.empty()) {
+  if (closing_ && !accepting_ && sessions_.empty()) {
     drain_timer_.Cancel();
     loop_.Stop();
   }

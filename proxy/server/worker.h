@@ -86,6 +86,7 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   net::Timer drain_timer_;
   std::unique_ptr<drain::DrainPlan> plan_;
   bool closing_ = false;
+  bool accepting_ = true;  // closing the listeners still brings what is in their queues
   std::vector<Close> closes_;  // by time, latest first
   std::unordered_map<std::uint64_t, session::Session*> by_id_;  // while closing
 };

@@ -409,6 +409,13 @@ void Session::Drain() noexcept {
       Close();
       break;
     case Phase::kHead:
+      if (!partial_) {
+        // A request may have arrived that was not read yet. It is answered, not met with a FIN.
+        ReadHead();
+      }
+      if (phase_ != Phase::kHead) {
+        break;
+      }
       if (partial_) {
         RefuseHead({503, "This server is draining.", "draining"});
       } else {
