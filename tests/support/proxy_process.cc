@@ -215,6 +215,9 @@ void ProxyProcess::Collect(int out, int err) {
       changed_.notify_all();
     }
   }
+  const std::lock_guard lock(mutex_);
+  all_read_ = true;
+  changed_.notify_all();
 }
 
 void ProxyProcess::AwaitReady(const std::string& ready_file) {
@@ -297,6 +300,13 @@ std::string ProxyProcess::out() const {
 std::string ProxyProcess::err() const {
   const std::lock_guard lock(mutex_);
   return err_;
+}
+
+std::string ProxyProcess::AwaitAllOutput(Deadline deadline) {
+  if (!Await(deadline, [&] { return all_read_; })) {
+    throw Failure("the outputs of the process stay open");
+  }
+  return out();
 }
 
 std::vector<nlohmann::json> ProxyProcess::AccessLog() const {

@@ -80,6 +80,10 @@ class ProxyProcess {
   [[nodiscard]] std::string out() const;
   [[nodiscard]] std::string err() const;
 
+  // Waits until the process and all that inherited its outputs have closed them, then returns what
+  // was written to standard output. err() is complete then too.
+  [[nodiscard]] std::string AwaitAllOutput(Deadline deadline = Deadline());
+
   // The access log so far, one JSON object a line.
   [[nodiscard]] std::vector<nlohmann::json> AccessLog() const;
   // The first `count` or more lines; throws when they do not come.
@@ -121,6 +125,7 @@ class ProxyProcess {
   mutable std::condition_variable changed_;
   std::string out_;
   std::string err_;
+  bool all_read_ = false;
   std::thread reader_;
 };
 
