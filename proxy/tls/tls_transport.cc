@@ -109,7 +109,7 @@ void TlsTransport::BeginInput() noexcept {
 void TlsTransport::EndInput() noexcept {
   may_receive_ = false;
   if (input_.empty()) {
-    carry_ = {};
+    carry_ = std::vector<std::byte>();  // `= {}` would only empty it and keep the memory
     carry_used_ = 0;
   } else if (input_is_carry_) {
     carry_used_ = carry_.size() - input_.size();
