@@ -49,7 +49,7 @@ class Client {
       if (!Answer(std::string_view(head_).substr(0, end + 4))) {
         return false;
       }
-      head_ = {};
+      std::string().swap(head_);
       if (size == 0) {
         return !ended_;
       }
@@ -154,7 +154,7 @@ class Client {
     }
     unsent_.erase(0, static_cast<std::size_t>(sent));
     if (unsent_.empty()) {
-      unsent_ = {};
+      std::string().swap(unsent_);
       Watch(epoll_, EPOLL_CTL_MOD, fd_.get(), EPOLLIN, this);
       return Send(nullptr, 0);
     }

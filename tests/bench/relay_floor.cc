@@ -96,7 +96,7 @@ class Relay {
       }
       from.unsent.erase(0, static_cast<std::size_t>(sent));
       if (from.unsent.empty()) {
-        from.unsent = {};
+        std::string().swap(from.unsent);  // gives the memory back
         from.writable_wanted = false;
         to.read_paused = false;
         Rearm(from);

@@ -4,8 +4,8 @@
     tests/bench/run.py [--scenario NAME]... [--repeats N] [--seconds S] [--json FILE]
 
 Each proxy runs alone on one core, with one worker; the load and the backend share another. The
-contenders take turns (A B C, B C A, ...), each turn with a process started for it, so that what else
-the machine does falls on all of them alike. What is compared is the CPU time of the proxy's
+contenders take turns (A B C, B C A, ...), each turn with a process started for it, so that what
+else the machine does falls on all of them alike. What is compared is the CPU time of the proxy's
 processes for each round trip, or the memory for each session; docs/BENCHMARKS.md says more.
 
 Installs nothing: `./dev bench` does. A contender whose program is missing is left out, aloud.
@@ -233,9 +233,8 @@ class Bench:
                 raise Failure(f"a session did not stay idle in scenario {scenario.name}")
             assert json.loads(output)["sessions"] == sessions
         return {
-            "session_bytes": (after["Pss"] - before["Pss"]) / sessions,
-            "anonymous_bytes": (after["Anonymous"] - before["Anonymous"]) / sessions,
-            "empty_mib": before["Pss"] / 2**20,
+            "session_bytes": (after - before) / sessions,
+            "empty_kib": before / 1024,
         }
 
     def turn(self, scenario, contender):
@@ -249,13 +248,14 @@ class Bench:
 
 
 def memory_of(pids):
-    """Bytes in user space by kind, summed over the processes."""
-    total = {"Pss": 0, "Anonymous": 0}
+    """Bytes in user space, summed over the processes: anonymous and shared, resident or swapped out.
+    Pages of files, which are code, come and go with what else the machine does."""
+    total = 0
     for pid in pids:
         for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             name, _, rest = line.partition(":")
-            if name in total:
-                total[name] += int(rest.split()[0]) * 1024
+            if name in ("Pss_Anon", "Pss_Shmem", "SwapPss"):
+                total += int(rest.split()[0]) * 1024
     return total
 
 
@@ -280,8 +280,7 @@ COLUMNS = {
     "echo": [("cpu_us", "CPU us/round trip", 2), ("per_second", "round trips/s", 0),
              ("p50_us", "p50 us", 0), ("p99_us", "p99 us", 0), ("p999_us", "p99.9 us", 0),
              ("busy", "core busy", 2)],
-    "idle": [("session_bytes", "bytes/session", 0), ("anonymous_bytes", "of these anonymous", 0),
-             ("empty_mib", "MiB before the first", 1)],
+    "idle": [("session_bytes", "bytes/session", 0), ("empty_kib", "KiB before the first", 0)],
 }
 
 
