@@ -145,7 +145,8 @@ IoStatus TlsTransport::Classify(int result) noexcept {
     case SSL_ERROR_WANT_WRITE:
       return broken_ ? IoStatus::kError : IoStatus::kWouldBlock;
     case SSL_ERROR_ZERO_RETURN:
-      return IoStatus::kEof;
+      // The kernel reports a reset once, afterwards it looks like an ordinary end.
+      return broken_ ? IoStatus::kError : IoStatus::kEof;
     default:
       broken_ = true;
       ERR_clear_error();

@@ -1,0 +1,198 @@
+// Proves what a TLS listener offers: the right certificate for a name, its one protocol, tickets
+// that are good on every worker until their key has fallen out of the ring, client certificates;
+// and that files that cannot be used are named in one sentence.
+#include "proxy/tls/server_context.h"
+
+#include <array>
+#include <ctime>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <openssl/sslerr.h>
+
+#include "tests/unit/tls/tls_pair.h"
+
+namespace sluice::tls {
+namespace {
+
+class ServerContextTest : public testing::Test {
+ protected:
+  // The common name of the certificate that a client with this SNI is shown.
+  std::string Shown(const ServerContext& context, const std::string& sni) {
+    TlsPair pair(context, buffers, {.sni = sni});
+    EXPECT_TRUE(pair.Handshake());
+    const X509Ptr shown(SSL_get1_peer_certificate(pair.client.get()));
+    std::array<char, 256> name{};
+    X509_NAME_get_text_by_NID(X509_get_subject_name(shown.get()), NID_commonName, name.data(),
+                              static_cast<int>(name.size()));
+    EXPECT_EQ(pair.server->server_name(), sni);
+    return name.data();
+  }
+
+  // Connects with `ticket`, if any; whether it was taken up, and the ticket that came.
+  std::pair<bool, SessionPtr> Visit(const ServerContext& context, SSL_SESSION* ticket,
+                                    int version) {
+    TlsPair pair(context, buffers, {.max_version = version, .resume = ticket});
+    EXPECT_TRUE(pair.Handshake());
+    EXPECT_EQ(pair.server->resumed(), SSL_session_reused(pair.client.get()) == 1);
+    return {pair.server->resumed(), pair.Ticket()};
+  }
+
+  std::string MessageOf(const ContextOptions& options) {
+    const auto made = ServerContext::Make(options.Get(), keys);
+    EXPECT_FALSE(made.has_value());
+    return made ? "" : made.error().message;
+  }
+
+  Files files;
+  TicketKeys keys;
+  SharedBuffers buffers;
+};
+
+TEST_F(ServerContextTest, ChoosesTheCertificateByName) {
+  const auto context =
+      MakeContext({.certificates = {files.Certificate({"first.test", "also.first.test"}),
+                                    files.Certificate({"*.wild.test"}),
+                                    files.Certificate({"exact.wild.test", "first.test"})}},
+                  keys);
+  EXPECT_EQ(Shown(*context, "first.test"), "first.test");
+  EXPECT_EQ(Shown(*context, "also.first.test"), "first.test");
+  EXPECT_EQ(Shown(*context, "FIRST.test"), "first.test");
+  EXPECT_EQ(Shown(*context, "a.wild.test"), "*.wild.test");
+  EXPECT_EQ(Shown(*context, "exact.wild.test"), "exact.wild.test");
+  EXPECT_EQ(Shown(*context, "a.b.wild.test"), "first.test") << "a wildcard is one label";
+  EXPECT_EQ(Shown(*context, "wild.test"), "first.test");
+  EXPECT_EQ(Shown(*context, "unknown.test"), "first.test");
+  EXPECT_EQ(Shown(*context, ""), "first.test");
+}
+
+TEST_F(ServerContextTest, TellsAboutItsCertificates) {
+  const auto context = MakeContext(
+      {.certificates = {files.Certificate({"Chat.test", "b.test"}), files.Certificate({"c.test"})}},
+      keys);
+  ASSERT_EQ(context->certificates().size(), 2U);
+  EXPECT_EQ(context->certificates()[0].name, "chat.test");
+  EXPECT_EQ(context->certificates()[0].names, (std::vector<std::string>{"chat.test", "b.test"}));
+  const std::time_t left = context->certificates()[1].not_after - std::time(nullptr);
+  EXPECT_GT(left, 9 * 86'400);
+  EXPECT_LE(left, 10 * 86'400 + 60);
+}
+
+TEST_F(ServerContextTest, AgreesOnHttp11) {
+  const auto context = MakeContext({.certificates = {files.Certificate({"a.test"})}}, keys);
+  TlsPair pair(*context, buffers, {.alpn = {"h2", "http/1.1"}});
+  ASSERT_TRUE(pair.Handshake());
+  const unsigned char* chosen = nullptr;
+  unsigned size = 0;
+  SSL_get0_alpn_selected(pair.client.get(), &chosen, &size);
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(chosen), size), "http/1.1");
+}
+
+TEST_F(ServerContextTest, RefusesOtherProtocolsWithTheirAlert) {
+  const auto context = MakeContext({.certificates = {files.Certificate({"a.test"})}}, keys);
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    TlsPair pair(*context, buffers, {.alpn = {"h2"}, .max_version = version});
+    EXPECT_FALSE(pair.Handshake());
+    EXPECT_EQ(pair.server_status, net::IoStatus::kError);
+    EXPECT_EQ(pair.client_error, SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL);
+  }
+}
+
+TEST_F(ServerContextTest, VersionsAreAsConfigured) {
+  const KeyPair pair = files.Certificate({"a.test"});
+  const auto both = MakeContext({.certificates = {pair}}, keys);
+  const auto newest = MakeContext({.certificates = {pair}, .tls13_only = true}, keys);
+  TlsPair old_client(*both, buffers, {.max_version = TLS1_2_VERSION});
+  EXPECT_TRUE(old_client.Handshake());
+  EXPECT_EQ(old_client.server->version(), "TLSv1.2");
+  EXPECT_FALSE(old_client.server->is_tls13());
+  TlsPair new_client(*both, buffers);
+  EXPECT_TRUE(new_client.Handshake());
+  EXPECT_TRUE(new_client.server->is_tls13());
+  TlsPair refused(*newest, buffers, {.max_version = TLS1_2_VERSION});
+  EXPECT_FALSE(refused.Handshake());
+  EXPECT_EQ(refused.client_error, SSL_R_TLSV1_ALERT_PROTOCOL_VERSION);
+  TlsPair ancient(*both, buffers, {.max_version = TLS1_1_VERSION});
+  EXPECT_FALSE(ancient.Handshake());
+}
+
+TEST_F(ServerContextTest, TicketsAreGoodOnEveryWorkerUntilTheirKeyIsGone) {
+  const KeyPair pair = files.Certificate({"a.test"});
+  const auto one = MakeContext({.certificates = {pair}, .realm = "l"}, keys);
+  const auto two = MakeContext({.certificates = {pair}, .realm = "l"}, keys);
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    auto [resumed, ticket] = Visit(*one, nullptr, version);
+    EXPECT_FALSE(resumed);
+    EXPECT_TRUE(Visit(*two, ticket.get(), version).first) << version;
+    for (int rotation = 1; rotation <= 2; ++rotation) {
+      ASSERT_TRUE(keys.Rotate().has_value());
+      EXPECT_TRUE(Visit(*two, ticket.get(), version).first) << version << " " << rotation;
+    }
+    ASSERT_TRUE(keys.Rotate().has_value());
+    EXPECT_FALSE(Visit(*two, ticket.get(), version).first) << version;
+  }
+}
+
+TEST_F(ServerContextTest, ATicketUnderAnOldKeyIsRenewed) {
+  const auto context = MakeContext({.certificates = {files.Certificate({"a.test"})}}, keys);
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    SessionPtr ticket = Visit(*context, nullptr, version).second;
+    for (int rotation = 0; rotation < 6; ++rotation) {  // longer than any one key lives
+      ASSERT_TRUE(keys.Rotate().has_value());
+      auto [resumed, renewed] = Visit(*context, ticket.get(), version);
+      EXPECT_TRUE(resumed) << version << " " << rotation;
+      ticket = std::move(renewed);
+    }
+  }
+}
+
+TEST_F(ServerContextTest, TicketsOfAnotherListenerAreNoGood) {
+  const KeyPair pair = files.Certificate({"a.test"});
+  const auto one = MakeContext({.certificates = {pair}, .realm = "one"}, keys);
+  const auto two = MakeContext({.certificates = {pair}, .realm = "two"}, keys);
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    const SessionPtr ticket = Visit(*one, nullptr, version).second;
+    EXPECT_FALSE(Visit(*two, ticket.get(), version).first) << version;
+  }
+}
+
+TEST_F(ServerContextTest, AsksForAClientCertificateWhenToldTo) {
+  const KeyPair known = files.Certificate({"known.test"});
+  const KeyPair stranger = files.Certificate({"stranger.test"});
+  const auto context = MakeContext(
+      {.certificates = {files.Certificate({"a.test"})}, .client_ca = known.chain}, keys);
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    TlsPair good(*context, buffers, {.max_version = version, .certificate = known});
+    EXPECT_TRUE(good.Handshake());
+    TlsPair none(*context, buffers, {.max_version = version});
+    EXPECT_FALSE(none.Handshake());
+    EXPECT_EQ(none.server_status, net::IoStatus::kError);
+    TlsPair bad(*context, buffers, {.max_version = version, .certificate = stranger});
+    EXPECT_FALSE(bad.Handshake());
+    EXPECT_EQ(bad.server_status, net::IoStatus::kError);
+  }
+}
+
+TEST_F(ServerContextTest, NamesTheFileThatCannotBeUsed) {
+  const KeyPair good = files.Certificate({"a.test"});
+  const KeyPair other = files.Certificate({"b.test"});
+  const std::string junk = files.Write("junk.pem", "not a certificate\n");
+  EXPECT_NE(MessageOf({.certificates = {{"/nowhere.pem", good.key}}}).find("/nowhere.pem"),
+            std::string::npos);
+  EXPECT_NE(MessageOf({.certificates = {{junk, good.key}}}).find(junk), std::string::npos);
+  EXPECT_NE(MessageOf({.certificates = {{good.chain, "/nowhere.key"}}}).find("/nowhere.key"),
+            std::string::npos);
+  EXPECT_NE(MessageOf({.certificates = {{good.chain, junk}}}).find(junk), std::string::npos);
+  const std::string mismatch = MessageOf({.certificates = {{good.chain, other.key}}});
+  EXPECT_NE(mismatch.find(other.key), std::string::npos) << mismatch;
+  EXPECT_NE(mismatch.find(good.chain), std::string::npos) << mismatch;
+  const std::string ca = MessageOf({.certificates = {good}, .client_ca = junk});
+  EXPECT_NE(ca.find(junk), std::string::npos) << ca;
+  EXPECT_NE(MessageOf({.certificates = {good, {junk, junk}}}).find(junk), std::string::npos)
+      << "the second certificate is checked too";
+}
+
+}  // namespace
+}  // namespace sluice::tls

@@ -1,0 +1,261 @@
+// Proves how plaintext travels through the shared buffers: many records of one read, records in
+// pieces, more than the socket takes, and every way in which the other side may end.
+#include "proxy/tls/tls_transport.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "proxy/net/address.h"
+
+#include "tests/unit/tls/tls_pair.h"
+
+namespace sluice::tls {
+namespace {
+
+using net::IoStatus;
+
+std::string Numbers(std::size_t size) {
+  std::string out(size, '\0');
+  for (std::size_t i = 0; i < size; ++i) {
+    out[i] = static_cast<char>((i * 7 + i / 251) & 0xFF);
+  }
+  return out;
+}
+
+class TlsTransportTest : public testing::TestWithParam<int> {
+ protected:
+  std::unique_ptr<TlsPair> Connected(int socket_buffer = 0) {
+    auto pair = std::make_unique<TlsPair>(*context, buffers,
+                                          ClientOptions{.max_version = GetParam()}, socket_buffer);
+    EXPECT_TRUE(pair->Handshake());
+    return pair;
+  }
+
+  Files files;
+  TicketKeys keys;
+  SharedBuffers buffers;
+  std::unique_ptr<ServerContext> context =
+      MakeContext({.certificates = {files.Certificate({"a.test"})}}, keys);
+};
+
+TEST_P(TlsTransportTest, CarriesTextBothWays) {
+  const auto pair = Connected();
+  pair->ClientWrites("hello");
+  EXPECT_EQ(pair->ServerReads(), "hello");
+  EXPECT_EQ(pair->last_read, IoStatus::kWouldBlock);
+  EXPECT_FALSE(pair->server->HasBuffered());
+  const net::IoResult wrote = pair->server->Write(AsBytes("world"));
+  EXPECT_EQ(wrote.status, IoStatus::kOk);
+  EXPECT_EQ(wrote.bytes, 5U);
+  EXPECT_EQ(pair->server->pending(), 0U);
+  EXPECT_EQ(pair->ClientReads(), "world");
+}
+
+TEST_P(TlsTransportTest, OneReadBringsManyRecords) {
+  const auto pair = Connected();
+  std::string all;
+  for (int i = 0; i < 200; ++i) {
+    pair->ClientWrites(std::to_string(i) + ",");  // a record each
+    all += std::to_string(i) + ",";
+  }
+  std::array<std::byte, 64 * 1024> into{};
+  const net::IoResult got = pair->server->Read(into);
+  EXPECT_EQ(got.status, IoStatus::kOk);
+  EXPECT_EQ(AsText(Bytes(into).first(got.bytes)), all);
+}
+
+TEST_P(TlsTransportTest, ASmallReaderGetsTheRestLater) {
+  const auto pair = Connected();
+  const std::string all = Numbers(40'000);
+  pair->ClientWrites(all);
+  std::string got;
+  std::array<std::byte, 1000> into{};
+  while (got.size() < all.size()) {
+    const net::IoResult read = pair->server->Read(into);
+    ASSERT_EQ(read.status, IoStatus::kOk) << got.size();
+    got += AsText(Bytes(into).first(read.bytes));
+    // The socket is empty by now: only the transport knows that there is more.
+    ASSERT_EQ(pair->server->HasBuffered(), got.size() < all.size()) << got.size();
+  }
+  EXPECT_EQ(got, all);
+}
+
+// Puts a record into the socket in pieces: what the client's OpenSSL wrote is taken out first.
+TEST_P(TlsTransportTest, ARecordInPiecesIsReadWhenItIsWhole) {
+  const auto pair = Connected();
+  // A second socketpair between the client's OpenSSL and the test.
+  std::array<int, 2> fds{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds.data()), 0);
+  const UniqueFd tap(fds[0]);
+  const UniqueFd inner(fds[1]);
+  SSL_set_wfd(pair->client.get(), inner.get());
+  pair->ClientWrites("in pieces");
+  pair->ClientWrites("!");
+  std::array<char, 4096> record{};
+  const ssize_t size = ::recv(tap.get(), record.data(), record.size(), 0);
+  ASSERT_GT(size, 0);
+  std::string got;
+  for (ssize_t i = 0; i < size; ++i) {
+    ASSERT_EQ(::send(pair->client_fd.get(), record.data() + i, 1, 0), 1);
+    got += pair->ServerReads();
+    ASSERT_EQ(pair->last_read, IoStatus::kWouldBlock);
+    ASSERT_FALSE(pair->server->HasBuffered());
+  }
+  EXPECT_EQ(got, "in pieces!");
+}
+
+TEST_P(TlsTransportTest, KeepsCiphertextThatTheKernelRefuses) {
+  const auto pair = Connected(16 * 1024);
+  const std::string all = Numbers(1'000'000);
+  std::size_t taken = 0;
+  std::string got;
+  bool waited = false;
+  while (got.size() < all.size()) {
+    if (taken < all.size()) {
+      const net::IoResult wrote = pair->server->Write(AsBytes(all).subspan(taken));
+      ASSERT_NE(wrote.status, IoStatus::kError);
+      taken += wrote.bytes;
+    }
+    waited = waited || pair->server->pending() > 0;
+    ASSERT_LT(pair->server->pending(), 70'000U);
+    if (pair->server->pending() > 0) {
+      EXPECT_EQ(pair->server->Write(AsBytes("x")).status, IoStatus::kWouldBlock);
+    }
+    got += pair->ClientReads();
+    ASSERT_NE(pair->server->Flush(), IoStatus::kError);
+  }
+  EXPECT_TRUE(waited);
+  EXPECT_TRUE(got == all);
+  EXPECT_EQ(pair->server->pending(), 0U);
+}
+
+TEST_P(TlsTransportTest, CloseNotifyIsAnEnd) {
+  const auto pair = Connected();
+  pair->ClientWrites("last");
+  SSL_shutdown(pair->client.get());
+  std::array<std::byte, 64 * 1024> into{};
+  const net::IoResult got = pair->server->Read(into);
+  EXPECT_EQ(got.status, IoStatus::kOk);
+  EXPECT_EQ(AsText(Bytes(into).first(got.bytes)), "last");
+  EXPECT_TRUE(pair->server->HasBuffered()) << "the end would not be asked for";
+  EXPECT_EQ(pair->server->Read(into).status, IoStatus::kEof);
+  // Their direction only.
+  EXPECT_EQ(pair->server->Write(AsBytes("answer")).status, IoStatus::kOk);
+  EXPECT_EQ(pair->ClientReads(), "answer");
+}
+
+TEST_P(TlsTransportTest, FinWithoutCloseNotifyIsAnEndToo) {
+  const auto pair = Connected();
+  pair->ClientWrites("last");
+  ::shutdown(pair->client_fd.get(), SHUT_WR);
+  EXPECT_EQ(pair->ServerReads(), "last");
+  EXPECT_EQ(pair->last_read, IoStatus::kEof);
+}
+
+TEST_P(TlsTransportTest, ShutdownSendsCloseNotifyBehindTheData) {
+  const auto pair = Connected();
+  static_cast<void>(pair->server->Write(AsBytes("last")));
+  pair->server->Shutdown();
+  EXPECT_EQ(pair->server->Flush(), IoStatus::kOk);
+  EXPECT_EQ(pair->ClientReads(), "last");
+  EXPECT_EQ(pair->client_read_error, SSL_ERROR_ZERO_RETURN);
+}
+
+TEST_P(TlsTransportTest, GarbageIsAnErrorThatIsAnsweredWithAnAlert) {
+  const auto pair = Connected();
+  const std::string garbage(100, '\x55');
+  ASSERT_EQ(::send(pair->client_fd.get(), garbage.data(), garbage.size(), 0), 100);
+  EXPECT_EQ(pair->ServerReads(), "");
+  EXPECT_EQ(pair->last_read, IoStatus::kError);
+  EXPECT_EQ(pair->server->Write(AsBytes("x")).status, IoStatus::kError);
+  static_cast<void>(pair->ClientReads());
+  EXPECT_EQ(pair->client_read_error, SSL_ERROR_SSL);  // the alert
+}
+
+TEST_P(TlsTransportTest, DataThatCameWithAnErrorIsReadFirst) {
+  const auto pair = Connected();
+  pair->ClientWrites("before");
+  const std::string garbage(100, '\x55');
+  ASSERT_EQ(::send(pair->client_fd.get(), garbage.data(), garbage.size(), 0), 100);
+  EXPECT_EQ(pair->ServerReads(), "before");
+  EXPECT_EQ(pair->last_read, IoStatus::kError);
+}
+
+TEST_P(TlsTransportTest, WritingToAVanishedClientIsAnError) {
+  const auto pair = Connected();
+  pair->client_fd.Reset();
+  EXPECT_EQ(pair->server->Write(AsBytes("x")).status, IoStatus::kError);
+}
+
+TEST_P(TlsTransportTest, AHandshakeThatIsCutEnds) {
+  TlsPair pair(*context, buffers, {.max_version = GetParam()});
+  SSL_do_handshake(pair.client.get());  // ClientHello only
+  EXPECT_EQ(pair.server->Handshake(), IoStatus::kWouldBlock);
+  pair.client_fd.Reset();
+  const IoStatus status = pair.server->Handshake();
+  EXPECT_TRUE(status == IoStatus::kEof || status == IoStatus::kError);
+}
+
+TEST_P(TlsTransportTest, DataBehindTheHandshakeIsNotLost) {
+  TlsPair pair(*context, buffers, {.max_version = GetParam()});
+  for (int turn = 0; turn < 10 && !pair.client_done; ++turn) {
+    pair.client_done = SSL_do_handshake(pair.client.get()) == 1;
+    if (!pair.client_done) {
+      pair.server_status = pair.server->Handshake();
+    }
+  }
+  ASSERT_TRUE(pair.client_done);
+  pair.ClientWrites("early");  // under TLS 1.3 in one segment with the client's Finished
+  if (pair.server_status != IoStatus::kOk) {
+    pair.server_status = pair.server->Handshake();
+    EXPECT_TRUE(pair.server->HasBuffered());
+  }
+  EXPECT_EQ(pair.server_status, IoStatus::kOk);
+  EXPECT_EQ(pair.ServerReads(), "early");
+}
+
+INSTANTIATE_TEST_SUITE_P(Version, TlsTransportTest, testing::Values(TLS1_2_VERSION, TLS1_3_VERSION),
+                         [](const auto& one) {
+                           return one.param == TLS1_3_VERSION ? "Tls13" : "Tls12";
+                         });
+
+// A reset over TCP that arrives together with the last record.
+TEST(TlsReset, IsAnErrorBehindTheDataThatCameWithIt) {
+  Files files;
+  TicketKeys keys;
+  SharedBuffers buffers;
+  const auto context = MakeContext({.certificates = {files.Certificate({"a.test"})}}, keys);
+  TlsPair pair(*context, buffers);
+  ASSERT_TRUE(pair.Handshake());
+  static_cast<void>(pair.ClientReads());
+  // The record is made by the client and carried over a TCP connection that is then reset.
+  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
+  const net::Address any = net::Address::FromNumeric("127.0.0.1", 0).value();
+  ASSERT_EQ(::bind(listener.get(), any.raw(), any.raw_size()), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  const net::Address address = net::Address::OfSocket(listener.get());
+  UniqueFd sender(::socket(AF_INET, SOCK_STREAM, 0));
+  ASSERT_EQ(::connect(sender.get(), address.raw(), address.raw_size()), 0);
+  const UniqueFd receiver(::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK));
+  ASSERT_EQ(::dup2(receiver.get(), pair.server_fd.get()), pair.server_fd.get());
+  SSL_set_wfd(pair.client.get(), sender.get());
+  pair.ClientWrites("last words");
+  const linger at_once{1, 0};
+  ::setsockopt(sender.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+  sender.Reset();
+  // Taken in two steps, so that the reset is met behind the rest of a record.
+  std::array<std::byte, 5> into{};
+  EXPECT_EQ(pair.server->Read(into).bytes, into.size());
+  EXPECT_EQ(AsText(into), "last ");
+  EXPECT_EQ(pair.ServerReads(), "words");
+  EXPECT_EQ(pair.last_read, IoStatus::kError);
+}
+
+}  // namespace
+}  // namespace sluice::tls
