@@ -142,7 +142,7 @@ TEST(AccessLog, TextFormatIsOneLineToo) {
   proxy.AwaitMetric("sluice_connections_open", 0);
   proxy.Signal(SIGTERM);
   ASSERT_EQ(proxy.Wait(), 0);
-  const std::string out = proxy.AwaitAllOutput();
+  const std::string out = proxy.out();
   EXPECT_EQ(std::count(out.begin(), out.end(), '\n'), 1) << out;
   EXPECT_NE(out.find("GET a/t?[redacted] 200 backend=b0"), std::string::npos) << out;
 }
@@ -156,7 +156,7 @@ TEST(AccessLog, OffWritesNothing) {
   client.Close();
   proxy.Signal(SIGTERM);
   ASSERT_EQ(proxy.Wait(), 0);
-  EXPECT_EQ(proxy.AwaitAllOutput(), "");
+  EXPECT_EQ(proxy.out(), "");
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ Outcome RunToEnd(const std::vector<std::string>& args) {
   ProxyProcess process(args);
   Outcome outcome;
   outcome.status = process.Wait().value_or(-1);
-  outcome.out = process.AwaitAllOutput();
+  outcome.out = process.out();
   outcome.err = process.err();
   return outcome;
 }

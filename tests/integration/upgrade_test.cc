@@ -94,11 +94,15 @@ TEST_P(RefusedUpgrade, IsAnsweredAndReachesNoBackend) {
       EXPECT_EQ(answer.Field(one.field), one.value);
     }
   }
+  if (one.status == 426) {  // RFC 9110 sections 7.8, 15.5.22
+    EXPECT_EQ(answer.Field("Upgrade"), "websocket");
+    EXPECT_EQ(answer.Field("Connection"), "Upgrade");
+  }
   if (one.after == After::kClosed) {
     EXPECT_EQ(answer.Field("Connection"), "close");
     client.ExpectEnd();
   } else {
-    EXPECT_EQ(answer.Field("Connection"), "");
+    EXPECT_EQ(answer.Field("Connection").find("close"), std::string::npos);
   }
   EXPECT_EQ(proxy.Metric("sluice_picks_total"), 0) << "no backend is even chosen";
   EXPECT_EQ(backend.accepts(), 0U);

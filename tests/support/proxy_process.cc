@@ -264,6 +264,12 @@ void ProxyProcess::Signal(int number) const {
   }
 }
 
+template <class Condition>
+bool ProxyProcess::Await(Deadline deadline, Condition&& condition) const {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_until(lock, deadline.at(), condition);
+}
+
 std::optional<int> ProxyProcess::Wait(Deadline deadline) {
   if (status_) {
     return status_;
@@ -279,17 +285,13 @@ std::optional<int> ProxyProcess::Wait(Deadline deadline) {
   int raw = 0;
   ::waitpid(pid_, &raw, 0);
   status_ = WIFEXITED(raw) ? WEXITSTATUS(raw) : 128 + WTERMSIG(raw);
+  // What it wrote last is still on its way through the pipes.
+  static_cast<void>(Await(Deadline(), [&] { return all_read_; }));
   return status_;
 }
 
 bool ProxyProcess::running() {
   return !Wait(Deadline(Millis(0)));
-}
-
-template <class Condition>
-bool ProxyProcess::Await(Deadline deadline, Condition&& condition) const {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_until(lock, deadline.at(), condition);
 }
 
 std::string ProxyProcess::out() const {
@@ -300,13 +302,6 @@ std::string ProxyProcess::out() const {
 std::string ProxyProcess::err() const {
   const std::lock_guard lock(mutex_);
   return err_;
-}
-
-std::string ProxyProcess::AwaitAllOutput(Deadline deadline) {
-  if (!Await(deadline, [&] { return all_read_; })) {
-    throw Failure("the outputs of the process stay open");
-  }
-  return out();
 }
 
 std::vector<nlohmann::json> ProxyProcess::AccessLog() const {

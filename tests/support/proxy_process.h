@@ -76,13 +76,9 @@ class ProxyProcess {
   [[nodiscard]] std::optional<int> Wait(Deadline deadline = Deadline());
   [[nodiscard]] bool running();
 
-  // Everything written so far.
+  // Everything written so far; all of it once Wait has returned a status.
   [[nodiscard]] std::string out() const;
   [[nodiscard]] std::string err() const;
-
-  // Waits until the process and all that inherited its outputs have closed them, then returns what
-  // was written to standard output. err() is complete then too.
-  [[nodiscard]] std::string AwaitAllOutput(Deadline deadline = Deadline());
 
   // The access log so far, one JSON object a line.
   [[nodiscard]] std::vector<nlohmann::json> AccessLog() const;
