@@ -132,17 +132,18 @@ def replay_suites():
 
 
 def integration_suites():
+    """The same tests against each build of the binary; the tests themselves are built once."""
     suites = []
+    tests = ROOT / "build" / "release" / "bin" / "integration"
     for preset in INTEGRATION_PRESETS:
-        directory = ROOT / "build" / preset / "bin"
+        binary = ROOT / "build" / preset / "bin" / "sluice"
         environment = dict(test_preset_environment(preset))
-        environment["SLUICE_BIN"] = str(directory / "sluice")
+        environment["SLUICE_BIN"] = str(binary)
         if preset == "tsan":
             environment["SLUICE_TEST_WORKERS"] = "2"
         prefix = without_address_randomisation() if preset == "tsan" else []
-        suite = gtest_suite(f"integration_{preset}", directory / "integration", 300, environment,
-                            prefix)
-        suite.needs.append(directory / "sluice")
+        suite = gtest_suite(f"integration_{preset}", tests, 420, environment, prefix)
+        suite.needs.append(binary)
         suites.append(suite)
     return suites
 
