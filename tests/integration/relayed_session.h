@@ -1,6 +1,7 @@
 // One WebSocket session through the proxy with both ends in the test's hands.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -11,6 +12,14 @@
 #include "tests/support/raw_client.h"
 
 namespace sluice::test {
+
+// What the process may grow by while it holds a slow reader's bytes: its bounded buffers, and what
+// an allocator keeps back (a sanitizer's keeps a lot).
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+inline constexpr std::size_t kGrowth = 20U << 20U;
+#else
+inline constexpr std::size_t kGrowth = 4U << 20U;
+#endif
 
 struct RelayedSession {
   RawClient client;
