@@ -227,7 +227,7 @@ TEST_F(HttpTest, SlowDownloadHoldsTheBackendBack) {
   const std::size_t sent = SendUntilStuck(peer, content);
   EXPECT_LT(sent, content.size()) << "the backend was never held back";
   EXPECT_LT(proxy_.ResidentBytes(), before + (8U << 20)) << "what it sent is stored";
-  EXPECT_GE(proxy_.Metric("sluice_backpressure_pauses_total"), 1);
+  proxy_.AwaitMetricAtLeast("sluice_backpressure_pauses_total", 1);
 
   EXPECT_EQ(client.ReadHead().status, 200);
   std::string got = client.ReadExactly(sent / 2);
@@ -291,7 +291,7 @@ TEST(HttpKeepAlive, ManyRequestsOnOneConnection) {
     EXPECT_EQ(client.ReadResponse().body, "e GET " + target + "\n");
   }
   EXPECT_EQ(client.Upgrade().status, 101) << "and an upgrade after them";
-  EXPECT_EQ(proxy.Metric("sluice_accepts_total"), 1);
+  proxy.AwaitMetric("sluice_accepts_total", 1);
 }
 
 TEST(HttpKeepAlive, PipelinedRequestsAreAnsweredInOrder) {
@@ -558,7 +558,7 @@ TEST_P(Smuggling, IsRefusedWhole) {
   EXPECT_EQ(proxy.Metric("sluice_picks_total"), 0);
   EXPECT_EQ(backend.accepts(), 0U);
   EXPECT_EQ(backend.bytes(), 0U);
-  EXPECT_EQ(proxy.Metric("sluice_http_parse_errors_total"), 1);
+  proxy.AwaitMetric("sluice_http_parse_errors_total", 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(

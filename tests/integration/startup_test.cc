@@ -274,8 +274,8 @@ TEST(Workers, EveryWorkerServes) {
     client.SendFrame(kText, "x");
     EXPECT_EQ(client.ReadFrame().payload, "x");
   }
-  EXPECT_EQ(proxy.Metric("sluice_accepts_total"), 64);
-  EXPECT_EQ(proxy.Metric("sluice_sessions_open"), 64);
+  proxy.AwaitMetric("sluice_accepts_total", 64);
+  proxy.AwaitMetric("sluice_sessions_open", 64);
 }
 
 // Sessions that come and go leave nothing behind.

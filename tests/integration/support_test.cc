@@ -18,7 +18,7 @@ TEST(Support, ProxyRelaysAnEchoAndEndsWithZero) {
   RawClient client = ConnectWebSocket(proxy.port(), "/chat?token=secret");
   client.SendFrame(kText, "hello");
   EXPECT_EQ(client.ReadFrame().payload, "hello");
-  EXPECT_EQ(proxy.Metric("sluice_sessions_open"), 1);
+  proxy.AwaitMetric("sluice_sessions_open", 1);
   EXPECT_EQ(client.CloseAndAwait(1000).close_code(), 1000);
   client.FinishWrite();
   client.ExpectEnd();

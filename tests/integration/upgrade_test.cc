@@ -339,7 +339,7 @@ TEST_P(Bad101, IsA502AndClosesTheBackend) {
   peer.AwaitEnd();
   EXPECT_FALSE(backend.HasConnection(Millis(0))) << "a broken answer is not asked for again";
   proxy.AwaitMetric("sluice_upgrades_total{outcome=\"backend_error\"}", 1);
-  EXPECT_EQ(proxy.Metric("sluice_backend_failures_total{reason=\"bad_answer\"}"), 1);
+  proxy.AwaitMetric("sluice_backend_failures_total{reason=\"bad_answer\"}", 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -441,7 +441,7 @@ TEST_P(OtherAnswer, IsRelayedAndOpensNoTunnel) {
   EXPECT_EQ(answer.Field(one.field), one.value) << answer.head;
   EXPECT_EQ(answer.body, one.body);
   peer.AwaitEnd();
-  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"backend_refused\"}"), 1);
+  proxy.AwaitMetric("sluice_upgrades_total{outcome=\"backend_refused\"}", 1);
 
   // The next bytes are a request: checked, routed, on a connection of its own.
   client.Send("GET /second HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -708,7 +708,7 @@ TEST_F(UpgradeTest, BackendThatNeverAnswersIs504) {
   Stream peer = backend.Accept();
   EXPECT_EQ(client.ReadResponse().status, 504);
   peer.AwaitEnd();
-  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"timeout\"}"), 1);
+  proxy.AwaitMetric("sluice_upgrades_total{outcome=\"timeout\"}", 1);
 }
 
 // A backend that sends its 101 byte by byte may not stretch the handshake either.
@@ -753,11 +753,11 @@ TEST_F(UpgradeTest, RefusedConnectGoesToTheNextCandidate) {
   for (int i = 0; i < kClients; ++i) {
     ConnectWebSocket(proxy.port(), "/", "x-user: " + std::to_string(i) + "\r\n");
   }
-  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"accepted\"}"), kClients);
+  proxy.AwaitMetric("sluice_upgrades_total{outcome=\"accepted\"}", kClients);
   EXPECT_EQ(good.accepts(), static_cast<std::size_t>(kClients));
   // Of 12 keys some have a closed one as their first choice.
-  EXPECT_GE(proxy.Metric("sluice_backend_retries_total"), 1);
-  EXPECT_GE(proxy.Metric("sluice_backend_failures_total{reason=\"refused\"}"), 1);
+  proxy.AwaitMetricAtLeast("sluice_backend_retries_total", 1);
+  proxy.AwaitMetricAtLeast("sluice_backend_failures_total{reason=\"refused\"}", 1);
 }
 
 TEST_F(UpgradeTest, AllBackendsDownIs503WithRetryAfter) {
@@ -769,7 +769,7 @@ TEST_F(UpgradeTest, AllBackendsDownIs503WithRetryAfter) {
   EXPECT_EQ(answer.status, 503);
   EXPECT_GE(std::stoi(answer.Field("Retry-After")), 1);
   EXPECT_LE(std::stoi(answer.Field("Retry-After")), 60);
-  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"no_backend\"}"), 1);
+  proxy.AwaitMetric("sluice_upgrades_total{outcome=\"no_backend\"}", 1);
   client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   const HttpMessage plain = client.ReadResponse();
   EXPECT_EQ(plain.status, 503);
@@ -820,7 +820,7 @@ TEST_P(RetriedUpgrade, IsTriedAtTheNextCandidate) {
   EXPECT_EQ(again.head, sent.head) << "the same request is replayed";
   EXPECT_EQ(client.ReadHead().status, 101);
   EXPECT_EQ(peer.ReadFrame().payload, "early") << "what came early is not lost with the first";
-  EXPECT_EQ(proxy.Metric("sluice_backend_retries_total"), 1);
+  proxy.AwaitMetric("sluice_backend_retries_total", 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(BeforeThe101, RetriedUpgrade,
@@ -1034,8 +1034,8 @@ TEST_F(UpgradeTest, ConnectionsPerIpIs429WithRetryAfter) {
   EXPECT_EQ(backend.accepts(), 2U);
   RawClient other(proxy.port(), ClientOptions{.source = "127.0.0.2"});
   EXPECT_EQ(other.Upgrade().status, 101) << "another address is not concerned";
-  EXPECT_EQ(proxy.Metric("sluice_rate_limited_total{reason=\"connections_per_ip\"}"), 1);
-  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"limit\"}"), 1);
+  proxy.AwaitMetric("sluice_rate_limited_total{reason=\"connections_per_ip\"}", 1);
+  proxy.AwaitMetric("sluice_upgrades_total{outcome=\"limit\"}", 1);
   one.Reset();
   two.Reset();
   proxy.AwaitMetric("sluice_connections_open{side=\"client\"}", 1);
@@ -1052,7 +1052,7 @@ TEST_F(UpgradeTest, MaxConnectionsIs503WithRetryAfter) {
   EXPECT_EQ(answer.status, 503);
   EXPECT_TRUE(answer.Has("Retry-After"));
   EXPECT_EQ(backend.accepts(), 2U);
-  EXPECT_EQ(proxy.Metric("sluice_rate_limited_total{reason=\"connections\"}"), 1);
+  proxy.AwaitMetric("sluice_rate_limited_total{reason=\"connections\"}", 1);
   three.Close();
   two.Reset();
   proxy.AwaitMetric("sluice_connections_open{side=\"client\"}", 1);
