@@ -1,10 +1,4 @@
-// The command line. The only file that knows exit statuses:
-//   0   ok
-//   1   failed while running
-//   2   usage: an unknown flag or a missing argument
-//   78  the configuration cannot be used (EX_CONFIG), which includes an address that is taken
-#include <sysexits.h>
-
+// The command line: reads it and starts a subcommand. cli/exit_status.h says what is returned.
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <ctime>
@@ -14,6 +8,7 @@
 
 #include "proxy/admin/probe.h"
 #include "proxy/config/load.h"
+#include "proxy/cli/exit_status.h"
 #include "proxy/cli/run_demo.h"
 #include "proxy/log/log.h"
 #include "proxy/server/server.h"
@@ -21,7 +16,6 @@
 namespace sluice {
 namespace {
 
-constexpr int kUsage = 2;
 constexpr const char* kDefaultConfig = "/etc/sluice/sluice.toml";
 
 log::Level LevelOf(config::LogLevel level) {
@@ -80,26 +74,26 @@ bool LoadAndCheck(const std::string& path, config::Config& config) {
 int Check(const std::string& path) {
   config::Config config;
   if (!LoadAndCheck(path, config)) {
-    return EX_CONFIG;
+    return cli::kConfig;
   }
   std::cout << path << ": ok, " << config.listeners.size() << " listener(s), "
             << config.routes.size() << " route(s), " << config.pools.size() << " pool(s)\n";
-  return EXIT_SUCCESS;
+  return cli::kDone;
 }
 
 int Run(const std::string& path) {
   config::Config config;
   if (!LoadAndCheck(path, config)) {
-    return EX_CONFIG;
+    return cli::kConfig;
   }
   log::Setup(LevelOf(config.log.level));
   auto server = server::Server::Make(config);
   if (!server) {
     std::cerr << path << ": " << server.error().message << '\n';
-    return EX_CONFIG;
+    return cli::kConfig;
   }
   (*server)->Run();
-  return EXIT_SUCCESS;
+  return cli::kDone;
 }
 
 int HealthCheck(const std::string& admin, const std::string& path) {
@@ -109,11 +103,11 @@ int HealthCheck(const std::string& admin, const std::string& path) {
     const config::LoadResult loaded = config::LoadFile(path);
     if (!loaded.ok()) {
       std::cerr << loaded.mistakes.front().Text() << '\n';
-      return EX_CONFIG;
+      return cli::kConfig;
     }
     if (!loaded.config.admin.enabled) {
       std::cerr << path << ": the admin listener is off, so there is nothing to ask\n";
-      return EX_CONFIG;
+      return cli::kConfig;
     }
     host = loaded.config.admin.host;
     port = loaded.config.admin.port;
@@ -124,15 +118,15 @@ int HealthCheck(const std::string& admin, const std::string& path) {
   }
   if (!address) {
     std::cerr << "--admin: " << address.error().message << '\n';
-    return kUsage;
+    return cli::kUsage;
   }
   const auto status = admin::ProbeStatus(*address, "/readyz", Millis(3'000));
   if (!status) {
     std::cerr << status.error().message << '\n';
-    return EXIT_FAILURE;
+    return cli::kFailed;
   }
   std::cout << (*status == 200 ? "ready" : "not ready") << '\n';
-  return *status == 200 ? EXIT_SUCCESS : EXIT_FAILURE;
+  return *status == 200 ? cli::kDone : cli::kFailed;
 }
 
 int Main(int argc, char** argv) {
@@ -177,16 +171,16 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::RequiredError& error) {
     // CLI11 says only that a subcommand is missing when it is misspelled.
-    if (argc > 1 && app.get_subcommands().empty() && argv[1][0] != '-') {
-      std::cerr << "\"" << argv[1] << "\" is not a subcommand; there are run, check, demo, echo, "
-                << "healthcheck and version\n";
-      return kUsage;
+    if (argc > 1 && app.get_subcommands().empty()) {
+      std::cerr << "\"" << argv[1] << "\" is neither a subcommand nor a flag; there are run, check, "
+                << "demo, echo, healthcheck and version\n";
+      return cli::kUsage;
     }
     app.exit(error);
-    return kUsage;
+    return cli::kUsage;
   } catch (const CLI::ParseError& error) {
     // CLI11 answers --help and --version this way too; those succeed.
-    return app.exit(error) == EXIT_SUCCESS ? EXIT_SUCCESS : kUsage;
+    return app.exit(error) == cli::kDone ? cli::kDone : cli::kUsage;
   }
   std::signal(SIGPIPE, SIG_IGN);  // a peer or a log reader that left is an errno, not a signal
 
@@ -208,7 +202,7 @@ int Main(int argc, char** argv) {
   if (version->parsed()) {
     std::cout << "sluice " << server::kVersion << '\n';
   }
-  return EXIT_SUCCESS;
+  return cli::kDone;
 }
 
 }  // namespace
@@ -220,6 +214,6 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     // Start-up only: nothing throws once the server runs.
     std::cerr << "sluice: " << error.what() << '\n';
-    return EXIT_FAILURE;
+    return sluice::cli::kFailed;
   }
 }

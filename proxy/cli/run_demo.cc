@@ -1,7 +1,6 @@
 #include "proxy/cli/run_demo.h"
 
 #include <sys/stat.h>
-#include <sysexits.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -13,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "proxy/cli/exit_status.h"
 #include "proxy/config/load.h"
 #include "proxy/demo/echo_server.h"
 #include "proxy/log/log.h"
@@ -24,7 +24,6 @@
 namespace sluice::cli {
 namespace {
 
-constexpr int kUsage = 2;  // as main.cc has it
 constexpr int kBackends = 3;
 constexpr int kCertificateDays = 7;
 
@@ -171,18 +170,18 @@ int RunDemo(const DemoOptions& options) {
   const auto pair = tls::MakeSelfSigned({"localhost", "sluice.localhost"}, kCertificateDays);
   if (!pair) {
     std::cerr << pair.error().message << '\n';
-    return EXIT_FAILURE;
+    return kFailed;
   }
   const std::string chain = scratch.Write("demo.pem", pair->chain);
   const std::string key = scratch.Write("demo.key", pair->key);
   if (chain.empty() || key.empty()) {
     std::cerr << "cannot write the demo certificate to a folder in /tmp\n";
-    return EXIT_FAILURE;
+    return kFailed;
   }
   Backends backends;
   if (auto bound = backends.Bind(kBackends); !bound) {
     std::cerr << bound.error().message << '\n';
-    return EXIT_FAILURE;
+    return kFailed;
   }
   const config::LoadResult loaded =
       config::LoadText(ConfigText(options, backends.addresses(), chain, key), "demo options", "/");
@@ -195,12 +194,12 @@ int RunDemo(const DemoOptions& options) {
   auto server = server::Server::Make(loaded.config);
   if (!server) {
     std::cerr << server.error().message << "; choose others with --http, --https and --admin\n";
-    return EX_CONFIG;
+    return kConfig;
   }
   backends.Start();
   PrintWelcome(**server);
   (*server)->Run();
-  return EXIT_SUCCESS;
+  return kDone;
 }
 
 namespace {
@@ -246,12 +245,12 @@ int RunEcho(const EchoOptions& options) {
   }
   if (auto free = net::CheckFree(*address); !free) {
     std::cerr << free.error().message << '\n';
-    return EX_CONFIG;
+    return kConfig;
   }
   auto fd = net::Listen(*address);
   if (!fd) {
     std::cerr << fd.error().message << '\n';
-    return EX_CONFIG;
+    return kConfig;
   }
   net::Loop loop;
   spdlog::info("echo backend name={} address={}", options.name,
@@ -259,7 +258,7 @@ int RunEcho(const EchoOptions& options) {
   demo::EchoServer echo(loop, options.name, std::move(*fd));
   const StopOnSignal stop(loop, echo);
   loop.Run();
-  return EXIT_SUCCESS;
+  return kDone;
 }
 
 }  // namespace sluice::cli

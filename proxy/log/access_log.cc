@@ -154,9 +154,11 @@ std::string FormatText(const AccessRecord& r, bool keep_query) {
   }
   std::string host;
   AppendJsonEscaped(host, r.host);
+  std::string client;
+  AppendJsonEscaped(client, r.client_ip);
   std::string out = fmt::format(
       "{} {} s{} {}:{} {} {}{} {} backend={} {}ms in={} out={}", Timestamp(), r.event, r.conn_id,
-      r.client_ip, r.client_port, r.method.empty() ? "-" : r.method, host, target, r.status,
+      client, r.client_port, r.method.empty() ? "-" : r.method, host, target, r.status,
       r.backend.empty() ? "-" : r.backend, r.duration.count(), r.bytes_in, r.bytes_out);
   if (r.event == kWsClose) {
     out += fmt::format(" messages={}/{} close={}/{} by={}", r.msgs_in, r.msgs_out,
@@ -183,7 +185,9 @@ AccessLog::AccessLog(AccessFormat format, std::size_t queue, bool keep_query)
   logger_->flush_on(spdlog::level::info);
 }
 
-AccessLog::~AccessLog() = default;
+AccessLog::~AccessLog() {
+  pool_.reset();  // writes what waits and joins the writer, so that the logger is ours alone again
+}
 
 void AccessLog::Write(const AccessRecord& record) {
   if (!logger_) {

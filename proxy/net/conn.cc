@@ -23,6 +23,13 @@ void Conn::OpenConnecting(UniqueFd fd) {
   UpdateInterest();
 }
 
+IoStatus Conn::Handshake() noexcept {
+  const IoStatus status = transport_->Handshake();
+  NotePending();
+  UpdateInterest();
+  return status;
+}
+
 IoResult Conn::Read(std::span<std::byte> into) noexcept {
   if (!open() || read_ended_) {
     return {IoStatus::kError, 0};
@@ -106,12 +113,14 @@ void Conn::Flush() noexcept {
     }
   }
   if (fin_wanted_ && !fin_sent_) {
-    fin_sent_ = true;
-    if (transport_) {
+    if (transport_ && !notify_written_) {
+      notify_written_ = true;
       transport_->Shutdown();
-      // A close_notify that does not fit is not worth waiting for: FIN says the same.
-      static_cast<void>(transport_->Flush());
+      if (transport_->pending() > 0) {
+        return;  // FIN follows it; Flush is called again when the kernel takes more
+      }
     }
+    fin_sent_ = true;
     ::shutdown(fd_.get(), SHUT_WR);
   }
 }

@@ -58,6 +58,10 @@ class Conn final : public Mortal {
   // Takes over a socket whose connect is under way; OnConnected tells how it ended.
   void OpenConnecting(UniqueFd fd);
 
+  // Takes the transport's handshake one step further; see Transport::Handshake.
+  // REQUIRES: there is a transport, and its handshake is not done.
+  [[nodiscard]] IoStatus Handshake() noexcept;
+
   // One read of at most into.size() bytes. After kEof or kError the conn is not read again.
   [[nodiscard]] IoResult Read(std::span<std::byte> into) noexcept;
 
@@ -117,6 +121,7 @@ class Conn final : public Mortal {
   bool read_ended_ = false;
   bool write_failed_ = false;
   bool fin_wanted_ = false;
+  bool notify_written_ = false;  // the transport has written its own end
   bool fin_sent_ = false;
 };
 

@@ -40,6 +40,7 @@ void Loop::Run() {
   while (!stopping_) {
     event_base_loop(base_.get(), EVLOOP_ONCE);
     now_known_ = false;
+    ++turn_;
     // A destructor may bury something else; go on until the yard is empty.
     while (!graveyard_.empty()) {
       std::vector<std::unique_ptr<Mortal>> dead;

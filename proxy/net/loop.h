@@ -49,6 +49,9 @@ class Loop {
 
   [[nodiscard]] event_base* base() const noexcept { return base_.get(); }
 
+  // Which turn of the loop this is.
+  [[nodiscard]] std::uint64_t turn() const noexcept { return turn_; }
+
   // Bytes that all conns of this loop hold back for their kernels.
   void AddBuffered(std::int64_t change) noexcept { buffered_ += change; }
   [[nodiscard]] std::int64_t buffered() const noexcept { return buffered_; }
@@ -72,6 +75,7 @@ class Loop {
   Instant now_{};
   bool now_known_ = false;
   std::int64_t buffered_ = 0;
+  std::uint64_t turn_ = 0;
   bool stopping_ = false;
 
   std::mutex mutex_;

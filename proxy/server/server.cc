@@ -99,13 +99,13 @@ Result<std::unique_ptr<Server>> Server::Make(const config::Config& config) {
       config.server.workers > 0 ? config.server.workers : CoresAvailable();
   // make_unique cannot reach the private constructor.
   std::unique_ptr<Server> server(new Server(config, workers));
-  if (auto prepared = server->Prepare(); !prepared) {
+  if (auto prepared = server->Prepare(workers); !prepared) {
     return tl::unexpected(prepared.error());
   }
   return server;
 }
 
-Result<void> Server::Prepare() {
+Result<void> Server::Prepare(std::size_t workers) {
   auto snapshot = session::Snapshot::Make(config_);
   if (!snapshot) {
     return tl::unexpected(snapshot.error());
@@ -119,9 +119,7 @@ Result<void> Server::Prepare() {
   shared_.max_connections =
       config_.limits.max_connections > 0 ? config_.limits.max_connections : possible;
 
-  const std::size_t count =
-      config_.server.workers > 0 ? config_.server.workers : CoresAvailable();
-  for (std::size_t i = 0; i < count; ++i) {
+  for (std::size_t i = 0; i < workers; ++i) {
     metrics::WorkerBlock& block = exporter_.Worker(i);
     block.http_parse_errors.Register(http::FaultLabels());
     block.protocol_errors[Index(Side::kClient)].Register(ws::FaultReasons());
@@ -224,6 +222,9 @@ void Server::Run() {
     sigaddset(&blocked, signal);
   }
   pthread_sigmask(SIG_BLOCK, &blocked, &before);
+  term_event_.Add<&Server::OnStopSignal>(loop_.base(), SIGTERM, EV_SIGNAL | EV_PERSIST, this);
+  int_event_.Add<&Server::OnStopSignal>(loop_.base(), SIGINT, EV_SIGNAL | EV_PERSIST, this);
+  hup_event_.Add<&Server::OnReloadSignal>(loop_.base(), SIGHUP, EV_SIGNAL | EV_PERSIST, this);
   running_ = workers_.size();
   for (const auto& worker : workers_) {
     threads_.emplace_back([this, one = worker.get()] {
@@ -237,9 +238,6 @@ void Server::Run() {
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 
-  term_event_.Add<&Server::OnStopSignal>(loop_.base(), SIGTERM, EV_SIGNAL | EV_PERSIST, this);
-  int_event_.Add<&Server::OnStopSignal>(loop_.base(), SIGINT, EV_SIGNAL | EV_PERSIST, this);
-  hup_event_.Add<&Server::OnReloadSignal>(loop_.base(), SIGHUP, EV_SIGNAL | EV_PERSIST, this);
   ticket_timer_.Arm<&Server::OnTicketTimer>(loop_.base(), kTicketLife, this);
   if (admin_socket_.valid()) {
     admin_ = std::make_unique<admin::AdminServer>(

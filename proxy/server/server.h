@@ -49,7 +49,7 @@ class Server {
  private:
   Server(const config::Config& config, std::size_t workers);
 
-  [[nodiscard]] Result<void> Prepare();
+  [[nodiscard]] Result<void> Prepare(std::size_t workers);
   [[nodiscard]] Result<void> BindListener(std::size_t index);
   [[nodiscard]] Result<void> BindAdmin();
   [[nodiscard]] std::shared_ptr<const session::View> MakeView(std::size_t worker);

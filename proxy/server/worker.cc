@@ -12,6 +12,10 @@ namespace {
 constexpr std::size_t kScratch = 64 * 1024;
 constexpr Millis kTick{1'000};
 
+// So many connections above the limit are let in to be told so; more are closed at once, before a
+// TLS handshake is spent on them. They fit into the descriptors that are kept free.
+constexpr std::size_t kTold = 16;
+
 // Ids are unique in the process without any shared counter: the worker's index is above the
 // 40 bits of its own count, and the whole stays below 2^53, where JSON readers keep it exact.
 constexpr unsigned kIdShift = 40;
@@ -66,6 +70,11 @@ void Worker::OnAccept(net::Listener& listener, UniqueFd fd, const net::Address& 
   const std::size_t tag = listener.tag();
   services_.view->listeners[tag]->accepts.Add();
   const std::size_t open = shared_.connections.fetch_add(1, std::memory_order_relaxed) + 1;
+  if (open > shared_.max_connections + kTold) {
+    shared_.connections.fetch_sub(1, std::memory_order_relaxed);
+    services_.block.rate_limited[metrics::Refused::kConnections].Add();
+    return;
+  }
   std::unique_ptr<tls::TlsTransport> transport;
   if (const auto& tls = listeners_[tag].tls) {
     transport = tls::TlsTransport::Accept(*tls, fd.get(), tls_buffers_);

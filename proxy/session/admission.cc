@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "proxy/session/affinity_cookie.h"
+
 namespace sluice::session {
 namespace {
 
@@ -49,20 +51,29 @@ void ChooseKey(const http::RequestHead& head, const Route& route, std::string_vi
       !own_cookie.empty() && CookieValue(head.fields, own_cookie).empty();
   std::string_view key = client_ip;
   admission.key_source = "ip";
+  bool awaits_cookie = false;  // the rule of the cookie that is to be issued was passed
   for (const routing::AffinityRule& rule : route.affinity) {
     if (rule.source == routing::AffinityRule::Source::kIp) {
       break;
     }
+    const bool own =
+        rule.source == routing::AffinityRule::Source::kCookie && rule.name == own_cookie;
+    awaits_cookie = awaits_cookie || (own && admission.issue_cookie);
     const std::string_view found = routing::AffinityKey({&rule, 1}, head, "");
     if (!found.empty()) {
       key = found;
       admission.key_source = Name(rule.source);
-      admission.sticky =
-          rule.source == routing::AffinityRule::Source::kCookie && rule.name == own_cookie;
+      admission.sticky = own;
       break;
     }
   }
-  admission.key_hash = balance::HashKey(key);
+  // A client that gets its cookie now may start anywhere. By its address it would not: everybody
+  // behind one NAT would begin, and by the cookie stay, on one backend.
+  const bool anywhere = awaits_cookie && admission.key_source == "ip";
+  admission.key_hash = balance::HashKey(anywhere ? RandomId() : std::string(key));
+  if (anywhere) {
+    admission.key_source = "cookie";
+  }
 }
 
 }  // namespace

@@ -33,6 +33,9 @@ void AppendChunk(std::string& out, Bytes data) {
 
 constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
+// 100, 102 and 103 come once or a few times; a stream of them is a fault or an attack.
+constexpr unsigned kMostInterim = 16;
+
 }  // namespace
 
 void Exchange::Begin(const http::RequestHead& head, Admission admission,
@@ -59,9 +62,7 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
   if (request_done_) {
     Hold(rest);
   } else {
-    // Content waits in the kernel until there is a backend to take it.
     early_content_.assign(AsText(rest));
-    core_.client.PauseRead(net::Pause::kHandshake);
   }
   TryNext();
 }
@@ -114,6 +115,9 @@ void Exchange::TryNext() noexcept {
     core_.backend = std::make_unique<net::Conn>(core_.services.loop, core_.conn_sink);
     core_.backend->OpenConnecting(std::move(*fd));
     state_ = State::kConnecting;
+    if (!request_done_) {
+      core_.client.PauseRead(net::Pause::kHandshake);  // content waits in the kernel
+    }
     connect_timer_.Arm<&Exchange::OnConnectTimer>(core_.services.loop.base(),
                                                   pool.config.connect_timeout, this);
     return;
@@ -231,6 +235,8 @@ void Exchange::OnReadable(Side side) noexcept {
 void Exchange::TakeFromClient(Bytes bytes) noexcept {
   if (request_done_) {
     Hold(bytes);
+  } else if (state_ == State::kConnecting) {
+    early_content_ += AsText(bytes);  // the head goes first
   } else {
     ForwardRequestContent(bytes);
   }
@@ -337,6 +343,11 @@ void Exchange::TakeFromBackend(Bytes bytes) noexcept {
     bytes = bytes.subspan(response_parser_.head_size());
     if (head.status >= 200 || head.status == 101) {
       OnResponseHead(head, bytes);
+      return;
+    }
+    if (++interim_ > kMostInterim) {
+      AttemptFailed(BackendFailure::kBadAnswer, 502,
+                    "The backend sent too many interim answers.", "bad_answer");
       return;
     }
     if (!upgrade_ && !client_http10_) {
@@ -528,14 +539,18 @@ void Exchange::FinishResponse() noexcept {
   core_.DropBackend();
   core_.client.ResumeRead(net::Pause::kHandshake);
   core_.client.ResumeRead(net::Pause::kPeerFull);
-  sink_.OnExchangeDone(client_keep_alive_ && request_done_, std::move(held_));
+  sink_.OnExchangeDone(client_keep_alive_ && request_done_ && !client_ended_, std::move(held_));
 }
 
-void Exchange::Break() noexcept {
+void Exchange::Abandon() noexcept {
   state_ = State::kDone;
   connect_timer_.Cancel();
   overall_timer_.Cancel();
   core_.DropBackend();
+}
+
+void Exchange::Break() noexcept {
+  Abandon();
   sink_.OnExchangeBroken();
 }
 
@@ -605,7 +620,11 @@ void Exchange::OnOverallTimer(short) noexcept {
     return;
   }
   core_.DropBackend();
-  client_keep_alive_ = client_keep_alive_ && request_done_;
+  if (!request_done_) {
+    Fail(408, "The request's content did not arrive in time.", "content_timeout",
+         UpgradeOutcome::kTimeout);
+    return;
+  }
   Fail(504, "The backend did not answer in time.", "response_timeout", UpgradeOutcome::kTimeout);
 }
 

@@ -56,13 +56,15 @@ class Exchange final : public net::Mortal {
   void OnReadable(Side side) noexcept;
   void OnWritable(Side side) noexcept;
 
+  // Ends without a report: the session is being cut.
+  void Abandon() noexcept;
+
   // The process wants to end: an upgrade in flight is refused, a plain response may finish.
   void Drain() noexcept;
 
  private:
   enum class State : std::uint8_t { kConnecting, kAwaitHead, kResponse, kDone };
 
-  [[nodiscard]] bool upgrade() const noexcept { return upgrade_; }
   void TryNext() noexcept;
   [[nodiscard]] std::optional<balance::Pick> ChooseBackend() const;
   [[nodiscard]] std::string CookieToIssue() const;
@@ -115,6 +117,7 @@ class Exchange final : public net::Mortal {
   net::Timer overall_timer_;
   Instant connect_began_{};
   Instant progress_{};                 // last time content moved, for response_timeout
+  unsigned interim_ = 0;               // interim answers of the backend so far
   State state_ = State::kConnecting;
   bool upgrade_ = false;
   bool head_request_ = false;

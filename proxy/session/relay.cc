@@ -15,6 +15,9 @@ using metrics::TornReason;
 using net::IoStatus;
 using net::Pause;
 
+// How many times the end of a session is put off while a slow side takes its last bytes.
+constexpr unsigned kMostExtensions = 12;
+
 // One read in so many is timed for relay_seconds: often enough for a histogram, too seldom to cost.
 constexpr unsigned kSampleEvery = 64;
 
@@ -131,7 +134,9 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
       if (source.tracker.in_header_or_close()) {
         // Forward up to the frame that is not decided yet and keep its start.
         forward_whole();
-        source.carry += AsText(bytes.subspan(whole));
+        if (!source.discard) {
+          source.carry += AsText(bytes.subspan(whole));
+        }
       } else {
         Forward(from, bytes.subspan(sent));
       }
@@ -388,8 +393,10 @@ void Relay::Initiate(ClosedBy by, std::uint16_t code) noexcept {
 }
 
 void Relay::BeginClose(const OurClose& close) noexcept {
-  if (done_ || stage_ != Stage::kOpen || by_ != ClosedBy::kCount) {
-    return;
+  const bool closing = leg(Side::kClient).close_in || leg(Side::kBackend).close_in ||
+                       leg(Side::kClient).close_out || leg(Side::kBackend).close_out;
+  if (done_ || stage_ != Stage::kOpen || closing) {
+    return;  // it ends in order already, with a deadline of its own
   }
   ours_ = close;
   why_ = close.why;
@@ -520,6 +527,14 @@ void Relay::OnTimer(short) noexcept {
     ArmTimer(core_.config().server.close_timeout);
     return;
   }
+  // A slow side that still takes what was written before its CLOSE is waited for, within reason.
+  const std::size_t pending = core_.client.pending() + core_.backend->pending();
+  if (pending < pending_at_timer_ && ++extensions_ < kMostExtensions) {
+    pending_at_timer_ = pending;
+    ArmTimer(core_.config().server.close_timeout);
+    return;
+  }
+  pending_at_timer_ = pending;
   if (++patience_ == 1) {
     AnswerMissing();
     ArmTimer(core_.config().server.close_timeout);

@@ -129,6 +129,8 @@ class Relay final : public net::Mortal {
   OurClose ours_;
   std::string_view why_;        // static word for the access log
   std::uint64_t seen_at_timer_ = 0;
+  std::size_t pending_at_timer_ = static_cast<std::size_t>(-1);
+  unsigned extensions_ = 0;
   Instant began_;
   unsigned reads_ = 0;          // for sampling relay_seconds
   std::uint16_t code_ = 0;      // what closes_total says

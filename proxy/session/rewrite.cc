@@ -1,6 +1,7 @@
 #include "proxy/session/rewrite.h"
 
 #include <algorithm>
+#include <array>
 
 #include "proxy/http/reply.h"
 
@@ -14,6 +15,24 @@ bool IsForwarding(std::string_view name) noexcept {
   return EqualsIgnoreCase(name, "x-forwarded-for") ||
          EqualsIgnoreCase(name, "x-forwarded-proto") ||
          EqualsIgnoreCase(name, "x-forwarded-host") || EqualsIgnoreCase(name, "forwarded");
+}
+
+// True if the Connection field takes this one off. What routing, framing and the handshake were
+// decided by cannot be taken off that way: the other end must see what was checked here.
+bool IsDropped(const http::Fields& fields, std::string_view name) {
+  if (http::IsHopByHop(name)) {
+    return true;
+  }
+  constexpr std::array<std::string_view, 8> kKept{"content-length", "host",          "origin",
+                                                  "cookie",         "set-cookie",    "authorization",
+                                                  "content-type",   "x-request-id"};
+  constexpr std::string_view kWebSocket = "sec-websocket-";
+  if (std::any_of(kKept.begin(), kKept.end(),
+                  [&](std::string_view kept) { return EqualsIgnoreCase(kept, name); }) ||
+      EqualsIgnoreCase(name.substr(0, kWebSocket.size()), kWebSocket)) {
+    return false;
+  }
+  return IsNamedByConnection(fields, name);
 }
 
 // All fields of that name as one list, with ", " behind it unless it is empty.
@@ -86,13 +105,12 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
     out += head.query;
   }
   out += " HTTP/1.1\r\n";
-  if (!head.host.empty()) {
-    AppendField(out, "Host", head.host);
-  }
+  // Empty when HTTP/1.0 named none: HTTP/1.1 wants the field all the same (RFC 9110 section 7.2).
+  AppendField(out, "Host", head.host);
   for (const http::Field& field : head.fields) {
-    if (http::IsHopByHop(field.name) || IsForwarding(field.name) ||
+    if (IsDropped(head.fields, field.name) || IsForwarding(field.name) ||
         EqualsIgnoreCase(field.name, "host") || EqualsIgnoreCase(field.name, "x-request-id") ||
-        IsNamedByConnection(head.fields, field.name)) {
+        EqualsIgnoreCase(field.name, "content-length")) {
       continue;
     }
     AppendField(out, field.name, field.value);
@@ -102,8 +120,11 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
   if (upgrade) {
     out += "Connection: Upgrade\r\nUpgrade: websocket\r\n";
   } else {
+    // From what was parsed, not from what was sent: this decides where the request ends.
     if (head.framing == http::Framing::kChunked) {
       out += "Transfer-Encoding: chunked\r\n";
+    } else if (head.framing == http::Framing::kLength) {
+      AppendField(out, "Content-Length", std::to_string(head.content_length));
     }
     out += "Connection: close\r\n";
   }
@@ -127,9 +148,10 @@ std::string ClientHead(const http::ResponseHead& head, const ClientResponse& how
     const bool is_upgrade = EqualsIgnoreCase(field.name, "upgrade");
     if (is_upgrade && keep_upgrade) {
       has_upgrade = true;
-    } else if (http::IsHopByHop(field.name) || IsNamedByConnection(head.fields, field.name) ||
-               (head.status < 200 && EqualsIgnoreCase(field.name, "content-length"))) {
-      continue;  // RFC 9110 section 8.6: no Content-Length in a 1xx
+    } else if (IsDropped(head.fields, field.name) ||
+               ((head.status < 200 || head.status == 204) &&
+                EqualsIgnoreCase(field.name, "content-length"))) {
+      continue;  // RFC 9110 section 8.6: no Content-Length in a 1xx or 204
     }
     AppendField(out, field.name, field.value);
   }

@@ -50,6 +50,29 @@ enum class Intake : std::uint8_t {
   kClosing,         // besides, no connection is kept alive
 };
 
+// So many TLS handshakes are taken one step further in a turn of the loop. One costs some 400 us:
+// a storm of them must not stall the sessions that live already.
+class HandshakeRation {
+ public:
+  // True if one more may go on in this turn.
+  [[nodiscard]] bool Take(std::uint64_t turn) noexcept {
+    if (turn != turn_) {
+      turn_ = turn;
+      left_ = kPerTurn;
+    }
+    if (left_ == 0) {
+      return false;
+    }
+    --left_;
+    return true;
+  }
+
+ private:
+  static constexpr unsigned kPerTurn = 4;
+  std::uint64_t turn_ = 0;
+  unsigned left_ = kPerTurn;
+};
+
 struct Services {
   net::Loop& loop;
   std::span<std::byte> scratch;         // input of the turn; at least 64 KiB
@@ -61,6 +84,7 @@ struct Services {
   SessionOwner& owner;
   std::shared_ptr<const View> view;
   Intake intake = Intake::kOpen;
+  HandshakeRation handshakes{};
 };
 
 }  // namespace sluice::session

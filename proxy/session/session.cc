@@ -19,6 +19,12 @@ using net::IoStatus;
 // and held bytes are bounded.
 constexpr std::size_t kHeadRead = 16 * 1024;
 
+// How long the end of a response may take to a client that reads slowly.
+constexpr Millis kLingerMost{120'000};
+
+// A connection above a limit is there only to be told so.
+constexpr Millis kSurplusPatience{1'000};
+
 std::string_view FieldValue(const http::RequestHead& head, std::string_view name) noexcept {
   const http::Field* field = Find(head.fields, name);
   return field == nullptr ? std::string_view() : field->value;
@@ -35,7 +41,9 @@ Session::Session(Services& services, std::uint64_t id, std::size_t listener,
   core_.view->listeners[listener]->connections_open.Add(1);
   if (const std::size_t most = core_.config().limits.connections_per_ip; most > 0) {
     ip_counted_ = true;
-    over_ip_limit_ = services.ips.Add(peer.Ip()) > most;
+    const std::size_t now = services.ips.Add(peer.Ip());
+    over_ip_limit_ = now > most;
+    surplus_ = now > most * 2;
   }
 }
 
@@ -45,6 +53,12 @@ Session::~Session() {
 
 void Session::Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noexcept {
   const bool tls = transport != nullptr;
+  if (surplus_) {
+    core_.services.block.rate_limited[metrics::Refused::kConnectionsPerIp].Add();
+    fd.Reset();
+    Close();
+    return;
+  }
   core_.client.Open(std::move(fd), std::move(transport));
   if (tls) {
     phase_ = Phase::kTls;
@@ -52,12 +66,21 @@ void Session::Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noex
     deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
                                         core_.config().server.tls_timeout, this);
   } else {
-    // One that was taken from the queue while the listener closed has no time to be silent.
-    const config::Server& server = core_.config().server;
-    AwaitHead(core_.services.intake == Intake::kClosing
-                  ? std::min(server.header_timeout, server.close_timeout)
-                  : server.header_timeout);
+    AwaitHead(FirstHeadPatience());
   }
+}
+
+// How long a new connection may take to say what it wants.
+Millis Session::FirstHeadPatience() const noexcept {
+  const config::Server& server = core_.config().server;
+  if (over_limit_ || over_ip_limit_) {
+    return std::min(server.header_timeout, kSurplusPatience);
+  }
+  if (core_.services.intake == Intake::kClosing) {
+    // Taken from the queue while the listener closed: there is no time left to be silent.
+    return std::min(server.header_timeout, server.close_timeout);
+  }
+  return server.header_timeout;
 }
 
 // Dispatch.
@@ -78,7 +101,7 @@ void Session::OnReadable(net::Conn& conn) noexcept {
       break;
     case Phase::kLinger: {
       const net::IoResult got = conn.Read(core_.services.scratch);
-      if (got.status == IoStatus::kEof || got.status == IoStatus::kError) {
+      if (got.status == IoStatus::kError || (got.status == IoStatus::kEof && conn.pending() == 0)) {
         Close();
       }
       break;
@@ -96,13 +119,26 @@ void Session::OnWritable(net::Conn& conn) noexcept {
     case Phase::kRelay:
       relay_->OnWritable(SideOf(conn));
       break;
-    case Phase::kLinger:
+    case Phase::kHead:
       if (conn.write_failed()) {
         Close();
+      } else if (conn.pending() <= core_.low_watermark() && conn.IsPaused(net::Pause::kPeerFull)) {
+        conn.ResumeRead(net::Pause::kPeerFull);
+        if (partial_) {
+          TakeHead({});
+        }
+      }
+      break;
+    case Phase::kLinger:
+      if (conn.write_failed() || (conn.write_finished() && conn.read_ended())) {
+        Close();
+      } else if (conn.write_finished()) {
+        // All is sent; from here the client has its time to close.
+        deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
+                                            core_.config().server.close_timeout, this);
       }
       break;
     case Phase::kTls:
-    case Phase::kHead:
     case Phase::kClosed:
       break;
   }
@@ -117,9 +153,14 @@ void Session::OnConnected(net::Conn&, int error) noexcept {
 // TLS.
 
 void Session::StepHandshake() noexcept {
+  // Under a storm the handshakes take turns: the socket stays readable, so one that is left out now
+  // comes back in the next turn, after the sessions that live already.
+  if (!core_.services.handshakes.Take(core_.services.loop.turn())) {
+    return;
+  }
   auto& tls = static_cast<tls::TlsTransport&>(*core_.client.transport());
   metrics::ListenerBlock& block = *core_.view->listeners[core_.listener];
-  switch (tls.Handshake()) {
+  switch (core_.client.Handshake()) {
     case IoStatus::kWouldBlock:
       return;
     case IoStatus::kEof:
@@ -133,7 +174,7 @@ void Session::StepHandshake() noexcept {
   (tls.resumed() ? block.tls_resumed : block.tls_full)[tls.is_tls13() ? 1 : 0].Add();
   block.tls_handshake_seconds.Observe(
       std::chrono::duration<double>(Now() - phase_began_).count());
-  AwaitHead(core_.config().server.header_timeout);
+  AwaitHead(FirstHeadPatience());
   if (tls.HasBuffered()) {
     ReadHead();
   }
@@ -153,6 +194,8 @@ void Session::ReadHead() noexcept {
       TakeHead(core_.services.scratch.first(got.bytes));
       break;
     case IoStatus::kEof:
+      Linger();  // the end of an earlier answer may still be on its way
+      break;
     case IoStatus::kError:
       Close();
       break;
@@ -161,51 +204,71 @@ void Session::ReadHead() noexcept {
   }
 }
 
+// Serves requests from the bytes of the client, one after the other. In a loop and not by calls of
+// each from the one before: a client may send hundreds in one packet.
 void Session::TakeHead(Bytes bytes) noexcept {
-  // Requests that are refused at once may be followed by others in the same bytes.
-  std::unique_ptr<PartialHead> partial = std::move(partial_);
-  if (partial) {
-    partial->bytes += AsText(bytes);
-    bytes = AsBytes(partial->bytes);
+  std::unique_ptr<PartialHead> kept = std::move(partial_);
+  bool parser_is_kept = kept != nullptr;
+  if (kept) {
+    kept->bytes += AsText(bytes);
+    bytes = AsBytes(kept->bytes);
   }
-  bool first = true;
-  while (!bytes.empty() && phase_ == Phase::kHead) {
-    http::RequestParser& parser =
-        partial && first ? partial->parser : core_.services.request_parser;
-    if (!(partial && first)) {
+  serving_ = true;
+  while (phase_ == Phase::kHead) {
+    if (bytes.empty()) {
+      if (!partial_) {
+        break;
+      }
+      // An exchange has ended within the loop and left what it held.
+      kept = std::move(partial_);
+      parser_is_kept = true;
+      bytes = AsBytes(kept->bytes);
+      continue;
+    }
+    if (core_.client.pending() > core_.high_watermark()) {
+      // The client does not read its answers: it gets no further ones, and we hold no more.
+      KeepHead(bytes);
+      core_.client.PauseRead(net::Pause::kPeerFull);
+      break;
+    }
+    http::RequestParser& parser = parser_is_kept ? kept->parser : core_.services.request_parser;
+    if (!parser_is_kept) {
       parser.Reset();
     }
-    if (!TakeRequest(parser, bytes)) {
-      if (phase_ == Phase::kHead) {
-        // Not complete: keep it, and keep what the parser knows of it.
-        if (partial && first) {
-          partial_ = std::move(partial);
-        } else {
-          partial_ = std::make_unique<PartialHead>(PartialHead{
-              std::string(AsText(bytes)), http::RequestParser(core_.view->snapshot->head_limits)});
-          // The worker's parser has scanned it, this one has not. It cannot be done or bad.
-          static_cast<void>(partial_->parser.Parse(partial_->bytes));
-          if (served_any_) {
-            // Until now the patience was for an idle connection, from here it is for a head.
-            AwaitHead(core_.config().server.header_timeout);
-          }
+    const Taken taken = TakeRequest(parser, bytes);
+    if (taken == Taken::kIncomplete) {
+      if (parser_is_kept) {
+        partial_ = std::move(kept);
+      } else {
+        KeepHead(bytes);
+        if (served_any_) {
+          // Until now the patience was for an idle connection, from here it is for a head.
+          AwaitHead(core_.config().server.header_timeout);
         }
       }
-      return;
+      break;
     }
-    first = false;
+    parser_is_kept = false;
+    if (taken == Taken::kElsewhere) {
+      bytes = {};
+    }
   }
+  serving_ = false;
 }
 
-// Takes one request from the front of `bytes`. False when no further one may be taken now: the
-// head is not complete (phase_ stays kHead), or the session went on to another phase.
-bool Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept {
+void Session::KeepHead(Bytes bytes) noexcept {
+  partial_ = std::make_unique<PartialHead>(PartialHead{
+      std::string(AsText(bytes)), http::RequestParser(core_.view->snapshot->head_limits)});
+}
+
+// Takes one request from the front of `bytes`.
+Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept {
   switch (parser.Parse(AsText(bytes))) {
     case ParseStatus::kNeedMore:
-      return false;
+      return Taken::kIncomplete;
     case ParseStatus::kBad:
       RefuseHead(parser.fault());
-      return false;
+      return Taken::kElsewhere;
     case ParseStatus::kDone:
       break;
   }
@@ -231,17 +294,17 @@ bool Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept {
                                   : metrics::Refused::kConnectionsPerIp]
         .Add();
     ending_ = true;
-    return Refuse(head, limit);
+    return Refuse(head, limit) ? Taken::kAnswered : Taken::kElsewhere;
   }
   if (admission.refusal) {
     if (admission.refusal->outcome == metrics::UpgradeOutcome::kDraining) {
       core_.services.block.rate_limited[metrics::Refused::kDraining].Add();
     }
-    return Refuse(head, *admission.refusal);
+    return Refuse(head, *admission.refusal) ? Taken::kAnswered : Taken::kElsewhere;
   }
   facts_->affinity = admission.key_source;
   BeginExchange(head, std::move(admission), bytes);
-  return false;
+  return Taken::kElsewhere;
 }
 
 void Session::FillFacts(const http::RequestHead& head) noexcept {
@@ -255,14 +318,8 @@ void Session::FillFacts(const http::RequestHead& head) noexcept {
   facts_->forwarded_for = FieldValue(head, "x-forwarded-for");
   facts_->began = core_.services.loop.now();
   const auto is_trusted = [&](const std::string& ip) {
-    const auto& trusted = core_.view->snapshot->trusted_proxies;
-    if (trusted.empty()) {
-      return false;
-    }
     const auto address = net::Address::FromNumeric(ip, 0);
-    return address && std::any_of(trusted.begin(), trusted.end(), [&](const net::Cidr& block) {
-             return block.Contains(*address);
-           });
+    return address && core_.view->snapshot->IsTrusted(*address);
   };
   facts_->client_ip = OriginalClient(head, core_.peer.Ip(), is_trusted);
   const std::string_view id = FieldValue(head, "x-request-id");
@@ -275,12 +332,7 @@ void Session::BeginExchange(const http::RequestHead& head, Admission admission,
   ForwardFacts forward;
   forward.peer_ip = peer_ip;
   forward.tls = core_.listener_config().is_tls();
-  forward.peer_trusted = !core_.view->snapshot->trusted_proxies.empty() &&
-                         std::any_of(core_.view->snapshot->trusted_proxies.begin(),
-                                     core_.view->snapshot->trusted_proxies.end(),
-                                     [&](const net::Cidr& block) {
-                                       return block.Contains(core_.peer);
-                                     });
+  forward.peer_trusted = core_.view->snapshot->IsTrusted(core_.peer);
   forward.request_id = facts_->request_id;
   phase_ = Phase::kExchange;
   ExchangeSink& sink = *this;  // privately ours: make_unique could not convert it
@@ -370,7 +422,10 @@ void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
   }
   AwaitHead(core_.config().server.keep_alive_timeout);
   if (!held.empty()) {
-    TakeHead(AsBytes(held));
+    KeepHead(AsBytes(held));
+    if (!serving_) {
+      TakeHead({});
+    }
   }
 }
 
@@ -406,8 +461,7 @@ void Session::Drain() noexcept {
   ending_ = true;
   switch (phase_) {
     case Phase::kTls:
-      Close();
-      break;
+      break;  // it gets its answer, once it can ask; the handshake has its deadline
     case Phase::kHead:
       if (!partial_) {
         // A request may have arrived that was not read yet. It is answered, not met with a FIN.
@@ -443,7 +497,7 @@ void Session::Cut() noexcept {
   forced_ = phase_ != Phase::kClosed && phase_ != Phase::kLinger;
   switch (phase_) {
     case Phase::kExchange:
-      core_.DropBackend();
+      exchange_->Abandon();
       OnExchangeBroken();
       break;
     case Phase::kRelay:
@@ -462,7 +516,9 @@ void Session::Cut() noexcept {
 void Session::Linger() noexcept {
   // Closing with unread bytes would send RST, which may overtake the answer: read to the end first.
   phase_ = Phase::kLinger;
+  phase_began_ = core_.services.loop.now();
   core_.client.FinishWrite();
+  linger_pending_ = core_.client.pending();
   core_.client.ResumeRead(net::Pause::kHandshake);
   core_.client.ResumeRead(net::Pause::kPeerFull);
   if (core_.client.read_ended()) {
@@ -504,9 +560,18 @@ void Session::OnDeadline(short) noexcept {
         Linger();
       }
       break;
-    case Phase::kLinger:
-      Close();
+    case Phase::kLinger: {
+      // A slow client that still takes bytes is waited for, within reason.
+      const std::size_t pending = core_.client.pending();
+      if (pending < linger_pending_ && core_.services.loop.now() - phase_began_ < kLingerMost) {
+        linger_pending_ = pending;
+        deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
+                                            core_.config().server.close_timeout, this);
+      } else {
+        Close();
+      }
       break;
+    }
     case Phase::kExchange:
     case Phase::kRelay:
     case Phase::kClosed:

@@ -53,9 +53,17 @@ class Session final : public net::Mortal,
  private:
   enum class Phase : std::uint8_t { kTls, kHead, kExchange, kRelay, kLinger, kClosed };
 
+  // Bytes of the client that wait: a head that is not complete, or requests that were sent before
+  // the answers to earlier ones were read. The parser has seen none of them, or all without an end.
   struct PartialHead {
     std::string bytes;
     http::RequestParser parser;
+  };
+
+  enum class Taken : std::uint8_t {
+    kIncomplete,  // the bytes do not hold a whole head
+    kAnswered,    // it was refused, and the connection may carry another one
+    kElsewhere,   // what follows is somebody else's: an exchange has it, or the session ends
   };
 
   // net::ConnSink
@@ -76,9 +84,11 @@ class Session final : public net::Mortal,
   }
 
   void StepHandshake() noexcept;
+  [[nodiscard]] Millis FirstHeadPatience() const noexcept;
   void ReadHead() noexcept;
   void TakeHead(Bytes bytes) noexcept;
-  [[nodiscard]] bool TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept;
+  void KeepHead(Bytes bytes) noexcept;
+  [[nodiscard]] Taken TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept;
   void BeginExchange(const http::RequestHead& head, Admission admission, Bytes rest) noexcept;
   [[nodiscard]] bool Refuse(const http::RequestHead& head, const Refusal& refusal) noexcept;
   void RefuseHead(const http::HeadFault& fault) noexcept;
@@ -96,12 +106,15 @@ class Session final : public net::Mortal,
   std::unique_ptr<RequestFacts> facts_;  // of the request being served
   std::unique_ptr<Exchange> exchange_;
   std::unique_ptr<Relay> relay_;
-  Instant phase_began_{};
+  Instant phase_began_{};         // of kTls and kLinger
+  std::size_t linger_pending_ = 0;  // what waited for the client at the last deadline
   Phase phase_ = Phase::kHead;
   bool over_limit_ = false;
   bool over_ip_limit_ = false;
   bool ip_counted_ = false;
   bool served_any_ = false;  // a request has been taken
+  bool serving_ = false;     // TakeHead is on the stack
+  bool surplus_ = false;     // so far over a limit that it is not even told so
   bool ending_ = false;  // no further request is taken
   bool forced_ = false;
 };

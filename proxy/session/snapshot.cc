@@ -1,5 +1,6 @@
 #include "proxy/session/snapshot.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace sluice::session {
@@ -71,6 +72,11 @@ Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config) {
 }
 
 }  // namespace
+
+bool Snapshot::IsTrusted(const net::Address& address) const noexcept {
+  return std::any_of(trusted_proxies.begin(), trusted_proxies.end(),
+                     [&](const net::Cidr& block) { return block.Contains(address); });
+}
 
 Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& config) {
   std::vector<routing::RouteRule> rules;

@@ -35,6 +35,9 @@ struct Snapshot {
   // Resolves the backends' host names: blocks, control thread only.
   [[nodiscard]] static Result<std::shared_ptr<const Snapshot>> Make(const config::Config& config);
 
+  // True for an address whose forwarding fields are believed.
+  [[nodiscard]] bool IsTrusted(const net::Address& address) const noexcept;
+
   config::Config config;
   routing::RouteTable table;
   std::vector<Route> routes;                 // parallel to config.routes

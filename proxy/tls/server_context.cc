@@ -104,6 +104,9 @@ Result<SslCtxPtr> ServerContext::Load(const ServerOptions& options, const KeyPai
   SSL_CTX_set_num_tickets(ctx, 1);
   SSL_CTX_set1_groups_list(ctx, "X25519:P-256");
 
+  // An encrypted key is a mistake to report, not a reason to ask at a terminal.
+  SSL_CTX_set_default_passwd_cb(ctx, [](char*, int, int, void*) { return 0; });
+
   if (SSL_CTX_use_certificate_chain_file(ctx, pair.chain.c_str()) != 1) {
     return Err("cannot use the certificate chain " + pair.chain + ": " + TakeErrorText());
   }

@@ -15,6 +15,9 @@ using net::IoStatus;
 // buffer stays small and a full socket is noticed early.
 constexpr std::size_t kRound = 64 * 1024;
 
+// More ciphertext than this never waits for an honest peer: one round of records and a few alerts.
+constexpr std::size_t kMostUnsent = 128 * 1024;
+
 }  // namespace
 
 std::unique_ptr<TlsTransport> TlsTransport::Accept(const ServerContext& context, int fd,
@@ -132,6 +135,11 @@ void TlsTransport::SendOut() noexcept {
       broken_ = true;
     }
     bytes = bytes.subspan(sent.bytes);
+  }
+  if (unsent_.size() + bytes.size() > kMostUnsent) {
+    // Write does not take plaintext while ciphertext waits, so this grew by answers alone: a peer
+    // that asks for key updates (RFC 8446 section 4.6.3) and does not read what it asked for.
+    broken_ = true;
   }
   if (!broken_) {
     unsent_.Append(bytes);

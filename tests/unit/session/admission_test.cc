@@ -107,6 +107,8 @@ TEST_F(AdmissionTest, AbsentCookieIsIssuedAndAPresentOneSticks) {
   const Admission first = AdmitRequest("GET /chat", "");
   EXPECT_TRUE(first.issue_cookie);
   EXPECT_FALSE(first.sticky) << "the first request may go where there is room";
+  EXPECT_NE(first.key_hash, AdmitRequest("GET /chat", "").key_hash)
+      << "two new clients of one address start anywhere";
   const Admission second = AdmitRequest("GET /chat", "Cookie: sid=abc\r\n");
   EXPECT_FALSE(second.issue_cookie);
   EXPECT_TRUE(second.sticky);
