@@ -88,11 +88,16 @@ def tool_with_port(core, command):
 
 
 def wait_until_serving(process, port, log):
+    """Until something is answered, be it a refusal: a connection alone may only have been queued
+    for a worker that does not run yet."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with (contextlib.suppress(OSError),
+              socket.create_connection(("127.0.0.1", port), 1) as probe):
+            probe.sendall(b"GET / HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n")
+            probe.recv(1)
             return
         time.sleep(0.02)  # between two tries, not instead of one
     raise Failure(f"{process.args[3]} does not serve:\n{log.read_text()}")
@@ -248,8 +253,8 @@ class Bench:
 
 
 def memory_of(pids):
-    """Bytes in user space, summed over the processes: anonymous and shared, resident or swapped out.
-    Pages of files, which are code, come and go with what else the machine does."""
+    """Bytes in user space, summed over the processes: anonymous and shared, resident or swapped
+    out. Pages of files, which are code, come and go with what else the machine does."""
     total = 0
     for pid in pids:
         for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
