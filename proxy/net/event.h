@@ -71,7 +71,8 @@ class Event {
   bool added_ = false;
 };
 
-// Fires once, `delay` after the last Arm.
+// Fires once, `delay` after the last Arm. Holds memory only between Arm and Cancel: an idle session
+// has timers, but none that runs.
 class Timer {
  public:
   Timer() = default;
@@ -82,26 +83,30 @@ class Timer {
 
   template <auto Method, class T>
   void Arm(event_base* base, Millis delay, T* self) noexcept {
-    Cancel();
-    event_assign(&event_, base, -1, 0, &Trampoline<Method>::Run, self);
+    if (event_) {
+      event_del(event_.get());
+    } else {
+      event_ = std::make_unique<event>();
+    }
+    event_assign(event_.get(), base, -1, 0, &Trampoline<Method>::Run, self);
     const auto count = delay.count() < 0 ? 0 : delay.count();
     timeval tv{};
     tv.tv_sec = static_cast<decltype(tv.tv_sec)>(count / 1000);
     tv.tv_usec = static_cast<decltype(tv.tv_usec)>(count % 1000 * 1000);
-    armed_ = event_add(&event_, &tv) == 0;
-    assert(armed_);
+    [[maybe_unused]] const bool added = event_add(event_.get(), &tv) == 0;
+    assert(added);
   }
 
+  // Also from within the callback: libevent does not touch the event after a one-shot fired.
   void Cancel() noexcept {
-    if (armed_) {
-      event_del(&event_);
-      armed_ = false;
+    if (event_) {
+      event_del(event_.get());
+      event_.reset();
     }
   }
 
  private:
-  event event_{};
-  bool armed_ = false;
+  std::unique_ptr<event> event_;  // libevent keeps its address
 };
 
 }  // namespace sluice::net
