@@ -152,7 +152,7 @@ INSTANTIATE_TEST_SUITE_P(
                     nullptr, After::kReusable},
         RefusedCase{"OriginNull", WithMore("Origin: null\r\n"), 403, nullptr, nullptr,
                     After::kReusable},
-        RefusedCase{"NoRoute", WithMore("", "GET * HTTP/1.1"), 400, nullptr, nullptr,
+        RefusedCase{"AsteriskTarget", WithMore("", "GET * HTTP/1.1"), 400, nullptr, nullptr,
                     After::kClosed},
         RefusedCase{"RouteNotForUpgrades", WithMore("", "GET /plain/x HTTP/1.1"), 403, nullptr,
                     nullptr, After::kReusable},
@@ -236,6 +236,8 @@ TEST_F(UpgradeTest, ListedOriginAndAbsentOriginAreTaken) {
       Config{.backends = {backend.port()}, .route = "origins = [\"https://good.example\"]\n"});
   ConnectWebSocket(proxy.port(), "/", "Origin: https://good.example\r\n");
   ConnectWebSocket(proxy.port());
+  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"origin_denied\"}"), 0);
+  EXPECT_EQ(backend.accepts(), 2U);
 }
 
 TEST_F(UpgradeTest, RequiredOriginMustBeThere) {
