@@ -9,32 +9,27 @@
 #include <chrono>
 #include <memory>
 
+#include "proxy/base/c_handle.h"
 #include "proxy/base/clock.h"
 
 namespace sluice::net {
 
-// A stateless deleter for C handles: std::unique_ptr stays one pointer wide.
-template <auto Free>
-struct FreeWith {
-  template <class T>
-  void operator()(T* handle) const noexcept {
-    Free(handle);
-  }
+using EventBasePtr = CHandle<event_base, event_base_free>;
+
+template <class Member>
+struct OwnerOf;
+
+template <class Owner>
+struct OwnerOf<void (Owner::*)(short) noexcept> {
+  using Type = Owner;
 };
 
-using EventBasePtr = std::unique_ptr<event_base, FreeWith<event_base_free>>;
-
-// Turns a member function into the C callback that libevent wants. An exception that escapes is
-// std::terminate, not undefined behaviour in C frames.
+// What libevent calls: passes the event on to `Method` of the object that it was registered for.
+// Not letting an exception out keeps it from unwinding through C.
 template <auto Method>
-struct Trampoline;
-
-template <class T, void (T::*Method)(short) noexcept>
-struct Trampoline<Method> {
-  static void Run(evutil_socket_t, short what, void* self) noexcept {
-    (static_cast<T*>(self)->*Method)(what);
-  }
-};
+void CallOwner(evutil_socket_t, short what, void* owner) noexcept {
+  (static_cast<typename OwnerOf<decltype(Method)>::Type*>(owner)->*Method)(what);
+}
 
 class Event {
  public:
@@ -48,7 +43,7 @@ class Event {
   template <auto Method, class T>
   void Add(event_base* base, int fd, short what, T* self) noexcept {
     Remove();
-    event_assign(&event_, base, fd, what, &Trampoline<Method>::Run, self);
+    event_assign(&event_, base, fd, what, &CallOwner<Method>, self);
     added_ = event_add(&event_, nullptr) == 0;
     assert(added_);
   }
@@ -88,7 +83,7 @@ class Timer {
     } else {
       event_ = std::make_unique<event>();
     }
-    event_assign(event_.get(), base, -1, 0, &Trampoline<Method>::Run, self);
+    event_assign(event_.get(), base, -1, 0, &CallOwner<Method>, self);
     const auto count = delay.count() < 0 ? 0 : delay.count();
     timeval tv{};
     tv.tv_sec = static_cast<decltype(tv.tv_sec)>(count / 1000);

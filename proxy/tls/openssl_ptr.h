@@ -8,24 +8,19 @@
 #include <openssl/x509.h>
 
 #include <array>
-#include <memory>
 #include <string>
 
-#include "proxy/net/event.h"
+#include "proxy/base/c_handle.h"
 
 namespace sluice::tls {
 
-using net::FreeWith;
-
-inline void FreeBio(BIO* bio) noexcept { BIO_free(bio); }  // the original returns int
-
-using BioPtr = std::unique_ptr<BIO, FreeWith<FreeBio>>;
-using CipherPtr = std::unique_ptr<EVP_CIPHER, FreeWith<EVP_CIPHER_free>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;
-using LibCtxPtr = std::unique_ptr<OSSL_LIB_CTX, FreeWith<OSSL_LIB_CTX_free>>;
-using SslCtxPtr = std::unique_ptr<SSL_CTX, FreeWith<SSL_CTX_free>>;
-using SslPtr = std::unique_ptr<SSL, FreeWith<SSL_free>>;
-using X509Ptr = std::unique_ptr<X509, FreeWith<X509_free>>;
+using BioPtr = CHandle<BIO, BIO_free>;
+using CipherPtr = CHandle<EVP_CIPHER, EVP_CIPHER_free>;
+using KeyPtr = CHandle<EVP_PKEY, EVP_PKEY_free>;
+using LibCtxPtr = CHandle<OSSL_LIB_CTX, OSSL_LIB_CTX_free>;
+using SslCtxPtr = CHandle<SSL_CTX, SSL_CTX_free>;
+using SslPtr = CHandle<SSL, SSL_free>;
+using X509Ptr = CHandle<X509, X509_free>;
 
 // The oldest error of this thread's queue as words, the queue is left empty.
 [[nodiscard]] inline std::string TakeErrorText() {

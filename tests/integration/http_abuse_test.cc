@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/integration/relayed_session.h"
 #include "tests/support/proxy_process.h"
 #include "tests/support/raw_backend.h"
 #include "tests/support/raw_client.h"
@@ -77,8 +78,9 @@ TEST(HttpAbuse, AnswersThatNobodyReadsDoNotPileUp) {
     sent += client.SendSome(std::string_view(many).substr(sent % request.size()));
   }
   EXPECT_LT(sent, kMost) << "it was read without end";
-  constexpr std::size_t kAllowed = 8 * 1024 * 1024;
-  EXPECT_LT(proxy.ResidentBytes(), before + kAllowed);
+  // A sanitizer keeps what was freed, up to 256 MiB; each request was parsed and logged.
+  const std::size_t allowed = (IsSanitized(proxy) ? 300U : 8U) << 20U;
+  EXPECT_LT(proxy.ResidentBytes(), before + allowed);
 
   // Nothing that was taken is lost: every whole request gets its answer, in time.
   const std::size_t whole = sent / request.size();

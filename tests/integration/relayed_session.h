@@ -15,15 +15,17 @@
 
 namespace sluice::test {
 
-// What the process may grow by while it holds a slow reader's bytes: its bounded buffers, and what
-// an allocator keeps back. A sanitizer's keeps a lot; the binary may have one when the test has
-// not.
-inline std::size_t AllowedGrowth(const ProxyProcess& proxy) {
+// Whether the binary under test has a sanitizer. It may have one when the test has not.
+inline bool IsSanitized(const ProxyProcess& proxy) {
   std::ifstream file("/proc/" + std::to_string(proxy.pid()) + "/maps");
   const std::string maps{std::istreambuf_iterator<char>(file), {}};
-  const bool sanitized =
-      maps.find("libasan") != std::string::npos || maps.find("libtsan") != std::string::npos;
-  return sanitized ? 20U << 20U : 4U << 20U;
+  return maps.find("libasan") != std::string::npos || maps.find("libtsan") != std::string::npos;
+}
+
+// What the process may grow by while it holds a slow reader's bytes: its bounded buffers, and what
+// an allocator keeps back. A sanitizer's keeps a lot.
+inline std::size_t AllowedGrowth(const ProxyProcess& proxy) {
+  return IsSanitized(proxy) ? 20U << 20U : 4U << 20U;
 }
 
 struct RelayedSession {

@@ -198,6 +198,22 @@ TEST_F(TlsTest, ResumesOnAnyWorker) {
   EXPECT_EQ(proxy.Metric("sluice_tls_handshakes_total{resumed=\"true\"}"), 40);
 }
 
+TEST(TlsTimeout, AClientThatDoesNotShakeHandsIsDropped) {
+  TestCerts certs;
+  EchoBackend backend;
+  ProxyProcess proxy(Config{
+      .backends = {backend.port()},
+      .server = "tls_timeout = \"300ms\"",
+      .listener = "tls.certificates = [" + Pair(certs.Issue({"chat.test"})) + "]"});
+  RawClient silent(proxy.port());
+  RawClient half(proxy.port());
+  half.Send(std::string("\x16\x03\x01\x02\x00\x01", 6));  // the start of a ClientHello
+  silent.ExpectEnd();
+  static_cast<void>(half.AwaitEnd());
+  proxy.AwaitMetric("sluice_tls_handshakes_total{result=\"timeout\"}", 2);
+  proxy.AwaitMetric("sluice_connections_open{side=\"client\"}", 0);
+}
+
 TEST(TlsVersion, CanBeRaisedTo13) {
   TestCerts certs;
   EchoBackend backend;

@@ -7,24 +7,19 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include "proxy/base/c_handle.h"
+
 namespace sluice::test {
 namespace {
 
-template <auto Free>
-struct FreeWith {
-  template <class T>
-  void operator()(T* pointer) const noexcept {
-    Free(pointer);
-  }
-};
-using KeyPtr = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;
-using CertificatePtr = std::unique_ptr<X509, FreeWith<X509_free>>;
-using BioPtr = std::unique_ptr<BIO, FreeWith<BIO_free>>;
+using KeyPtr = CHandle<EVP_PKEY, EVP_PKEY_free>;
+using CertificatePtr = CHandle<X509, X509_free>;
+using BioPtr = CHandle<BIO, BIO_free>;
 
 void Extend(X509* certificate, X509* issuer, int nid, const std::string& value) {
   X509V3_CTX context;
   X509V3_set_ctx(&context, issuer, certificate, nullptr, nullptr, 0);
-  const std::unique_ptr<X509_EXTENSION, FreeWith<X509_EXTENSION_free>> extension(
+  const CHandle<X509_EXTENSION, X509_EXTENSION_free> extension(
       X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str()));
   if (!extension || X509_add_ext(certificate, extension.get(), -1) != 1) {
     throw Failure("certificate: cannot add " + value);

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <string>
@@ -224,6 +225,29 @@ INSTANTIATE_TEST_SUITE_P(Version, TlsTransportTest, testing::Values(TLS1_2_VERSI
                          [](const auto& one) {
                            return one.param == TLS1_3_VERSION ? "Tls13" : "Tls12";
                          });
+
+// RFC 8446 section 4.6.3: each request for new keys is answered, and the answers wait for a client
+// that does not read.
+TEST(TlsKeyUpdate, AFloodThatIsNotReadEndsTheConnectionInsteadOfGrowing) {
+  Files files;
+  TicketKeys keys;
+  SharedBuffers buffers;
+  const auto context = MakeContext({.certificates = {files.Certificate({"a.test"})}}, keys);
+  TlsPair pair(*context, buffers, ClientOptions{.max_version = TLS1_3_VERSION}, 4 * 1024);
+  ASSERT_TRUE(pair.Handshake());
+  constexpr int kMost = 100'000;
+  std::size_t most_pending = 0;
+  int updates = 0;
+  for (; updates < kMost && pair.last_read != IoStatus::kError; ++updates) {
+    ASSERT_EQ(SSL_key_update(pair.client.get(), SSL_KEY_UPDATE_REQUESTED), 1);
+    ASSERT_EQ(SSL_do_handshake(pair.client.get()), 1);
+    static_cast<void>(pair.ServerReads());
+    most_pending = std::max(most_pending, pair.server->pending());
+  }
+  EXPECT_LT(updates, kMost);
+  EXPECT_GT(most_pending, 64U * 1024U) << "the answers were meant to wait";
+  EXPECT_LE(most_pending, 128U * 1024U);
+}
 
 // A reset over TCP that arrives together with the last record.
 TEST(TlsReset, IsAnErrorBehindTheDataThatCameWithIt) {
