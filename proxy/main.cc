@@ -1,15 +1,16 @@
 // The command line: reads it and starts a subcommand. cli/exit_status.h says what is returned.
-#include <CLI/CLI.hpp>
 #include <csignal>
 #include <ctime>
 #include <exception>
 #include <iostream>
 #include <string>
 
+#include <CLI/CLI.hpp>
+
 #include "proxy/admin/probe.h"
-#include "proxy/config/load.h"
 #include "proxy/cli/exit_status.h"
 #include "proxy/cli/run_demo.h"
+#include "proxy/config/load.h"
 #include "proxy/log/log.h"
 #include "proxy/server/server.h"
 
@@ -49,7 +50,8 @@ void CheckCertificates(const std::string& path, config::LoadResult& loaded) {
     }
     for (const tls::CertificateInfo& info : (*context)->certificates()) {
       if (info.not_after < std::time(nullptr)) {
-        loaded.warnings.push_back({where, key, "the certificate for " + info.name + " has expired"});
+        loaded.warnings.push_back(
+            {where, key, "the certificate for " + info.name + " has expired"});
       }
     }
   }
@@ -142,7 +144,8 @@ int Main(int argc, char** argv) {
   check->add_option("-c,--config,file", path, "Configuration file")->capture_default_str();
 
   cli::DemoOptions demo_options;
-  CLI::App* demo_command = app.add_subcommand("demo", "Try Sluice in front of embedded echo backends");
+  CLI::App* demo_command =
+      app.add_subcommand("demo", "Try Sluice in front of embedded echo backends");
   demo_command->add_option("--http", demo_options.http, "Address of the plain listener")
       ->capture_default_str();
   demo_command->add_option("--https", demo_options.https, "Address of the TLS listener")
@@ -154,8 +157,7 @@ int Main(int argc, char** argv) {
 
   cli::EchoOptions echo_options;
   CLI::App* echo = app.add_subcommand("echo", "Run one WebSocket echo backend");
-  echo->add_option("--listen", echo_options.listen, "Address to listen on")
-      ->capture_default_str();
+  echo->add_option("--listen", echo_options.listen, "Address to listen on")->capture_default_str();
   echo->add_option("--name", echo_options.name, "Name it answers with")->capture_default_str();
 
   std::string admin;
@@ -172,7 +174,8 @@ int Main(int argc, char** argv) {
   } catch (const CLI::RequiredError& error) {
     // CLI11 says only that a subcommand is missing when it is misspelled.
     if (argc > 1 && app.get_subcommands().empty()) {
-      std::cerr << "\"" << argv[1] << "\" is neither a subcommand nor a flag; there are run, check, "
+      std::cerr << "\"" << argv[1]
+                << "\" is neither a subcommand nor a flag; there are run, check, "
                 << "demo, echo, healthcheck and version\n";
       return cli::kUsage;
     }

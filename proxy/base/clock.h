@@ -9,6 +9,8 @@ namespace sluice {
 using Millis = std::chrono::milliseconds;
 using Instant = std::chrono::steady_clock::time_point;
 
-[[nodiscard]] inline Instant Now() noexcept { return std::chrono::steady_clock::now(); }
+[[nodiscard]] inline Instant Now() noexcept {
+  return std::chrono::steady_clock::now();
+}
 
 }  // namespace sluice

@@ -28,7 +28,8 @@ struct LoadResult {
 };
 
 // Reads, parses and checks the file. Relative paths in it are taken from the file's folder and
-// come back joined with it. Does not look into certificates: proxy/tls does (see tls::ServerContext).
+// come back joined with it. Does not look into certificates: proxy/tls does (see
+// tls::ServerContext).
 [[nodiscard]] LoadResult LoadFile(const std::string& path);
 
 // The same for text; `name` stands for the file in messages, `base_dir` for its folder.

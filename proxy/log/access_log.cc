@@ -1,13 +1,13 @@
 #include "proxy/log/access_log.h"
 
+#include <array>
+#include <chrono>
+#include <ctime>
+
 #include <spdlog/async.h>
 #include <spdlog/async_logger.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-
-#include <array>
-#include <chrono>
-#include <ctime>
 
 namespace sluice::log {
 namespace {
@@ -161,9 +161,9 @@ std::string FormatText(const AccessRecord& r, bool keep_query) {
       client, r.client_port, r.method.empty() ? "-" : r.method, host, target, r.status,
       r.backend.empty() ? "-" : r.backend, r.duration.count(), r.bytes_in, r.bytes_out);
   if (r.event == kWsClose) {
-    out += fmt::format(" messages={}/{} close={}/{} by={}", r.msgs_in, r.msgs_out,
-                       r.close_code_client, r.close_code_backend,
-                       r.closed_by.empty() ? "-" : r.closed_by);
+    out +=
+        fmt::format(" messages={}/{} close={}/{} by={}", r.msgs_in, r.msgs_out, r.close_code_client,
+                    r.close_code_backend, r.closed_by.empty() ? "-" : r.closed_by);
   }
   if (!r.reason.empty()) {
     out += fmt::format(" reason={}", r.reason);
@@ -198,6 +198,8 @@ void AccessLog::Write(const AccessRecord& record) {
   logger_->log(spdlog::level::info, spdlog::string_view_t(line));
 }
 
-std::uint64_t AccessLog::dropped() const { return pool_ ? pool_->overrun_counter() : 0; }
+std::uint64_t AccessLog::dropped() const {
+  return pool_ ? pool_->overrun_counter() : 0;
+}
 
 }  // namespace sluice::log

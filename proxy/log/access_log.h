@@ -25,7 +25,7 @@ enum class AccessFormat : std::uint8_t { kJson, kText, kOff };
 // What a line says. All views live only during the call of Write. Empty views and zero durations
 // below -1 are left out of the line.
 struct AccessRecord {
-  std::string_view event;  // "http" or "ws_close"
+  std::string_view event;     // "http" or "ws_close"
   std::uint64_t conn_id = 0;  // unique in the process; kept-alive requests share it
   std::string_view client_ip;
   std::uint16_t client_port = 0;
@@ -47,11 +47,11 @@ struct AccessRecord {
   std::string_view pool;
   std::string_view backend;
   std::string_view affinity;  // what decided the pick: "cookie", "header", "query", "path", "ip"
-  unsigned attempts = 0;  // backends tried
+  unsigned attempts = 0;      // backends tried
   std::string_view subprotocol;
   std::string_view extensions;
   Millis duration{0};
-  Millis handshake{-1};        // head complete -> 101 sent
+  Millis handshake{-1};  // head complete -> 101 sent
   Millis backend_connect{-1};
   std::uint64_t bytes_in = 0;  // from the client: frames, or the request's content
   std::uint64_t bytes_out = 0;

@@ -1,15 +1,15 @@
 #include "proxy/log/log.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
-
 #include <memory>
 #include <utility>
+
+#include <spdlog/sinks/stdout_sinks.h>
 
 namespace sluice::log {
 
 void Setup(Level level) {
-  auto logger = std::make_shared<spdlog::logger>(
-      "sluice", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto logger =
+      std::make_shared<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
   switch (level) {
     case Level::kDebug:

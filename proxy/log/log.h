@@ -3,9 +3,9 @@
 // process; debug: the life of a session.
 #pragma once
 
-#include <spdlog/spdlog.h>
-
 #include <cstdint>
+
+#include <spdlog/spdlog.h>
 
 namespace sluice::log {
 

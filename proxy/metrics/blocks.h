@@ -176,7 +176,7 @@ struct alignas(64) RouteBlock {
 };
 
 struct alignas(64) BackendBlock {
-  Counter retries;      // went on to another after this one failed
+  Counter retries;  // went on to another after this one failed
   PerEnum<BackendFailure, Counter> failures;
   Histogram<kLatencyBounds> connect_seconds;
   PerEnum<PickHow, Counter> picks;  // the pool's, counted at the backend taken

@@ -2,12 +2,12 @@
 // Embedded in its owner, never allocated alone. Belongs to the thread of its event_base.
 #pragma once
 
-#include <event2/event.h>
-#include <event2/event_struct.h>
-
 #include <cassert>
 #include <chrono>
 #include <memory>
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
 
 #include "proxy/base/c_handle.h"
 #include "proxy/base/clock.h"

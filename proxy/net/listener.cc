@@ -34,7 +34,9 @@ void Listener::Close() noexcept {
   fd_.Reset();
 }
 
-void Listener::OnEvent(short) noexcept { AcceptSome(kAcceptsPerTurn); }
+void Listener::OnEvent(short) noexcept {
+  AcceptSome(kAcceptsPerTurn);
+}
 
 void Listener::OnRested(short) noexcept {
   event_.Add<&Listener::OnEvent>(loop_.base(), fd_.get(), EV_READ | EV_PERSIST, this);

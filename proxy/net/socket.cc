@@ -80,7 +80,9 @@ IoResult Send(int fd, Bytes bytes) noexcept {
   }
 }
 
-Result<UniqueFd> Listen(const Address& address) { return Bind(address, true); }
+Result<UniqueFd> Listen(const Address& address) {
+  return Bind(address, true);
+}
 
 Result<void> CheckFree(const Address& address) {
   if (auto probe = Bind(address, false); !probe) {

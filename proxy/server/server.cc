@@ -1,6 +1,5 @@
 #include "proxy/server/server.h"
 
-#include <openssl/crypto.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -13,6 +12,8 @@
 #include <cstdlib>
 #include <fstream>
 #include <utility>
+
+#include <openssl/crypto.h>
 
 #include "proxy/http/parser.h"
 #include "proxy/log/log.h"
@@ -54,8 +55,7 @@ log::AccessFormat FormatOf(config::AccessFormat format) {
 }
 
 double UnixNow() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 metrics::BuildInfo Build() {
@@ -95,8 +95,7 @@ Server::Server(const config::Config& config, std::size_t workers)
 Server::~Server() = default;
 
 Result<std::unique_ptr<Server>> Server::Make(const config::Config& config) {
-  const std::size_t workers =
-      config.server.workers > 0 ? config.server.workers : CoresAvailable();
+  const std::size_t workers = config.server.workers > 0 ? config.server.workers : CoresAvailable();
   // make_unique cannot reach the private constructor.
   std::unique_ptr<Server> server(new Server(config, workers));
   if (auto prepared = server->Prepare(workers); !prepared) {
@@ -124,8 +123,7 @@ Result<void> Server::Prepare(std::size_t workers) {
     block.http_parse_errors.Register(http::FaultLabels());
     block.protocol_errors[Index(Side::kClient)].Register(ws::FaultReasons());
     block.protocol_errors[Index(Side::kBackend)].Register(ws::FaultReasons());
-    workers_.push_back(
-        std::make_unique<Worker>(i, shared_, access_log_, block, MakeView(i)));
+    workers_.push_back(std::make_unique<Worker>(i, shared_, access_log_, block, MakeView(i)));
   }
   for (std::size_t i = 0; i < config_.listeners.size(); ++i) {
     if (auto bound = BindListener(i); !bound) {
@@ -154,8 +152,7 @@ Result<void> Server::BindListener(std::size_t index) {
       tls = std::move(*made);
       if (worker == workers_.front()) {
         for (const tls::CertificateInfo& info : tls->certificates()) {
-          certificates_.push_back(
-              {listener.name, info.name, static_cast<double>(info.not_after)});
+          certificates_.push_back({listener.name, info.name, static_cast<double>(info.not_after)});
         }
       }
     }
@@ -276,8 +273,7 @@ void Server::OnStopSignal(short) noexcept {
 void Server::StartDrain() noexcept {
   drain_began_ = Now();
   spdlog::info("draining connections={} window_ms={}",
-               shared_.connections.load(std::memory_order_relaxed),
-               config_.drain.window.count());
+               shared_.connections.load(std::memory_order_relaxed), config_.drain.window.count());
   drain::DrainOptions options;
   options.ready_delay = config_.drain.ready_delay;
   options.window = config_.drain.window;
@@ -333,11 +329,10 @@ metrics::ProcessStatus Server::Status() const {
   status.certificates = certificates_;
   for (const auto& pool : snapshot_->pools) {
     for (const balance::Backend& backend : pool->backends.backends()) {
-      status.backends.push_back({pool->config.name, backend.name,
-                                 backend.state->healthy.load(std::memory_order_relaxed),
-                                 backend.state->draining.load(std::memory_order_relaxed),
-                                 backend.state->open.load(std::memory_order_relaxed),
-                                 backend.weight});
+      status.backends.push_back(
+          {pool->config.name, backend.name, backend.state->healthy.load(std::memory_order_relaxed),
+           backend.state->draining.load(std::memory_order_relaxed),
+           backend.state->open.load(std::memory_order_relaxed), backend.weight});
     }
   }
   return status;

@@ -46,7 +46,9 @@ Worker::Worker(std::size_t index, Shared& shared, log::AccessLog& access_log,
                 std::move(view),
                 session::Intake::kOpen} {}
 
-Worker::~Worker() { assert(sessions_.empty()); }
+Worker::~Worker() {
+  assert(sessions_.empty());
+}
 
 void Worker::AddListener(UniqueFd fd, std::size_t tag, std::unique_ptr<tls::ServerContext> tls) {
   if (listeners_.size() <= tag) {
@@ -84,8 +86,8 @@ void Worker::OnAccept(net::Listener& listener, UniqueFd fd, const net::Address& 
     }
   }
   const std::uint64_t id = static_cast<std::uint64_t>(index_) << kIdShift | ++next_session_;
-  auto session = std::make_unique<session::Session>(services_, id, tag, peer,
-                                                    open > shared_.max_connections);
+  auto session =
+      std::make_unique<session::Session>(services_, id, tag, peer, open > shared_.max_connections);
   session->slot = sessions_.size();
   session::Session& added = *session;
   sessions_.push_back(std::move(session));
@@ -165,7 +167,9 @@ void Worker::Hurry(Millis limit) {
   });
 }
 
-void Worker::OnDrainTimer(short) noexcept { StepDrain(); }
+void Worker::OnDrainTimer(short) noexcept {
+  StepDrain();
+}
 
 void Worker::ArmDrainTimer(Instant at) noexcept {
   // Rounded up: a timer that fires early would come back for the same millisecond.

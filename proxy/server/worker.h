@@ -31,8 +31,8 @@ struct Shared {
 class Worker final : private net::AcceptSink, private session::SessionOwner {
  public:
   // `access_log`, `block` and `shared` outlive the worker.
-  Worker(std::size_t index, Shared& shared, log::AccessLog& access_log,
-         metrics::WorkerBlock& block, std::shared_ptr<const session::View> view);
+  Worker(std::size_t index, Shared& shared, log::AccessLog& access_log, metrics::WorkerBlock& block,
+         std::shared_ptr<const session::View> view);
   ~Worker();
 
   // Before Run(): one listening socket; `tag` is the listener's index in the config, `tls` its
@@ -86,7 +86,7 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   net::Timer drain_timer_;
   std::unique_ptr<drain::DrainPlan> plan_;
   bool closing_ = false;
-  bool accepting_ = true;  // closing the listeners still brings what is in their queues
+  bool accepting_ = true;      // closing the listeners still brings what is in their queues
   std::vector<Close> closes_;  // by time, latest first
   std::unordered_map<std::uint64_t, session::Session*> by_id_;  // while closing
 };

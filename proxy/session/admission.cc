@@ -47,8 +47,7 @@ std::string_view Name(routing::AffinityRule::Source source) noexcept {
 void ChooseKey(const http::RequestHead& head, const Route& route, std::string_view client_ip,
                Admission& admission) {
   const std::string& own_cookie = route.config.affinity_cookie;
-  admission.issue_cookie =
-      !own_cookie.empty() && CookieValue(head.fields, own_cookie).empty();
+  admission.issue_cookie = !own_cookie.empty() && CookieValue(head.fields, own_cookie).empty();
   std::string_view key = client_ip;
   admission.key_source = "ip";
   bool awaits_cookie = false;  // the rule of the cookie that is to be issued was passed
@@ -86,9 +85,12 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
                 std::string_view client_ip) {
   Admission admission;
   if (head.method == "CONNECT" || head.method == "TRACE") {
-    admission.refusal = Refusal{405, "This method is not served here.",
+    admission.refusal = Refusal{405,
+                                "This method is not served here.",
                                 "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
-                                "method", std::nullopt, false};
+                                "method",
+                                std::nullopt,
+                                false};
     return admission;
   }
   admission.route = snapshot.table.Match(head.host, head.path);
@@ -101,25 +103,37 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
 
   ws::UpgradeVerdict verdict = ws::CheckUpgradeRequest(head);
   if (verdict.kind == ws::UpgradeVerdict::Kind::kRefuse) {
-    admission.refusal = Refusal{verdict.status, verdict.text,  verdict.extra_fields,
-                                verdict.label,  UpgradeOutcome::kBadRequest, false};
+    admission.refusal = Refusal{verdict.status,
+                                verdict.text,
+                                verdict.extra_fields,
+                                verdict.label,
+                                UpgradeOutcome::kBadRequest,
+                                false};
     return admission;
   }
   if (verdict.kind == ws::UpgradeVerdict::Kind::kUpgrade) {
     admission.upgrade = true;
     if (!route.config.upgrades) {
-      admission.refusal = Refusal{403, "This route takes no WebSocket upgrades.", "",
-                                  "upgrades_off", UpgradeOutcome::kNotAllowed, false};
+      admission.refusal = Refusal{403,
+                                  "This route takes no WebSocket upgrades.",
+                                  "",
+                                  "upgrades_off",
+                                  UpgradeOutcome::kNotAllowed,
+                                  false};
       return admission;
     }
     if (!IsOriginAllowed(head, route.config)) {
-      admission.refusal = Refusal{403, "This Origin is not on the route's list.", "",
-                                  "origin_denied", UpgradeOutcome::kOriginDenied, false};
+      admission.refusal = Refusal{403,
+                                  "This Origin is not on the route's list.",
+                                  "",
+                                  "origin_denied",
+                                  UpgradeOutcome::kOriginDenied,
+                                  false};
       return admission;
     }
     if (intake != Intake::kOpen) {
-      admission.refusal = Refusal{503, "This server is draining.", "",
-                                  "draining", UpgradeOutcome::kDraining, true};
+      admission.refusal =
+          Refusal{503, "This server is draining.", "", "draining", UpgradeOutcome::kDraining, true};
       return admission;
     }
     admission.offer = std::move(verdict.offer);

@@ -26,13 +26,13 @@ struct Refusal {
 
 struct Admission {
   std::optional<std::size_t> route;
-  std::optional<Refusal> refusal;   // set: the request goes no further
+  std::optional<Refusal> refusal;  // set: the request goes no further
   bool upgrade = false;
-  ws::UpgradeOffer offer;           // for an upgrade
-  std::uint64_t key_hash = 0;       // of the affinity key
-  std::string_view key_source;      // static: "cookie", "header", "query", "path" or "ip"
-  bool sticky = false;              // the key is a cookie of ours: load does not move the client
-  bool issue_cookie = false;        // the route's affinity cookie is to be set with the answer
+  ws::UpgradeOffer offer;       // for an upgrade
+  std::uint64_t key_hash = 0;   // of the affinity key
+  std::string_view key_source;  // static: "cookie", "header", "query", "path" or "ip"
+  bool sticky = false;          // the key is a cookie of ours: load does not move the client
+  bool issue_cookie = false;    // the route's affinity cookie is to be set with the answer
 };
 
 // `client_ip` is where the request comes from.

@@ -1,8 +1,8 @@
 #include "proxy/session/affinity_cookie.h"
 
-#include <openssl/rand.h>
-
 #include <array>
+
+#include <openssl/rand.h>
 
 namespace sluice::session {
 namespace {

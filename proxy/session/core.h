@@ -24,21 +24,21 @@ struct RequestFacts {
   std::string user_agent;
   std::string forwarded_for;  // X-Forwarded-For as it came
   std::string request_id;
-  std::string client_ip;     // as forwarded: behind a trusted proxy it is not the peer
+  std::string client_ip;  // as forwarded: behind a trusted proxy it is not the peer
   std::string subprotocol;
   std::string extensions;
   Instant began{};
   Millis handshake{-1};
   Millis backend_connect{-1};
-  std::size_t route = 0;     // into the snapshot's routes; meaningful if has_route
-  std::size_t backend = 0;   // into the pool's backends; meaningful if has_backend
+  std::size_t route = 0;    // into the snapshot's routes; meaningful if has_route
+  std::size_t backend = 0;  // into the pool's backends; meaningful if has_backend
   bool has_route = false;
   bool has_backend = false;
-  std::uint64_t bytes_in = 0;   // content of a plain request and of its response, without framing
+  std::uint64_t bytes_in = 0;  // content of a plain request and of its response, without framing
   std::uint64_t bytes_out = 0;
-  int status = 0;            // what the client was answered
-  std::string_view affinity; // static: where the affinity key came from
-  std::string_view reason;   // static: why it was refused or failed; empty when all went well
+  int status = 0;             // what the client was answered
+  std::string_view affinity;  // static: where the affinity key came from
+  std::string_view reason;    // static: why it was refused or failed; empty when all went well
   unsigned attempts = 0;
 };
 
@@ -74,7 +74,9 @@ class LegCount {
 
 struct Core {
   Core(Services& its_services, net::ConnSink& sink)
-      : services(its_services), view(its_services.view), client(its_services.loop, sink),
+      : services(its_services),
+        view(its_services.view),
+        client(its_services.loop, sink),
         conn_sink(sink) {}
 
   Services& services;
@@ -85,7 +87,7 @@ struct Core {
   net::Conn client;
   std::unique_ptr<net::Conn> backend;  // the current leg, if there is one
   LegCount leg_count;
-  net::ConnSink& conn_sink;            // what a new backend conn reports to
+  net::ConnSink& conn_sink;  // what a new backend conn reports to
 
   [[nodiscard]] const config::Config& config() const noexcept { return view->snapshot->config; }
   [[nodiscard]] const config::Listener& listener_config() const noexcept {

@@ -71,9 +71,8 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
 
 std::optional<balance::Pick> Exchange::ChooseBackend() const {
   const balance::BackendSet& backends = core_.pool(facts_).backends;
-  return admission_.sticky
-             ? backends.ChooseHome(admission_.key_hash, tried_)
-             : backends.Choose(admission_.key_hash, tried_, core_.services.random);
+  return admission_.sticky ? backends.ChooseHome(admission_.key_hash, tried_)
+                           : backends.Choose(admission_.key_hash, tried_, core_.services.random);
 }
 
 // The Set-Cookie for this answer, or empty. By now it is known which backend gave it.
@@ -215,8 +214,8 @@ void Exchange::OnReadable(Side side) noexcept {
     }
     room = most - held_.size();
   }
-  const net::IoResult got =
-      core_.client.Read(core_.services.scratch.first(std::min(room, core_.services.scratch.size())));
+  const net::IoResult got = core_.client.Read(
+      core_.services.scratch.first(std::min(room, core_.services.scratch.size())));
   switch (got.status) {
     case IoStatus::kOk:
       TakeFromClient(core_.services.scratch.first(got.bytes));
@@ -270,8 +269,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
         if (state_ == State::kResponse) {
           Break();
         } else {
-          Fail(400, "The chunked content is malformed.", "bad_chunk",
-               UpgradeOutcome::kBadRequest);
+          Fail(400, "The chunked content is malformed.", "bad_chunk", UpgradeOutcome::kBadRequest);
         }
         return;
       }
@@ -333,8 +331,8 @@ void Exchange::TakeFromBackend(Bytes bytes) noexcept {
         response_head_.assign(AsText(bytes));
         return;
       case ParseStatus::kBad:
-        AttemptFailed(BackendFailure::kBadAnswer, 502,
-                      "The backend's answer is not valid HTTP.", "bad_answer");
+        AttemptFailed(BackendFailure::kBadAnswer, 502, "The backend's answer is not valid HTTP.",
+                      "bad_answer");
         return;
       case ParseStatus::kDone:
         break;
@@ -346,8 +344,8 @@ void Exchange::TakeFromBackend(Bytes bytes) noexcept {
       return;
     }
     if (++interim_ > kMostInterim) {
-      AttemptFailed(BackendFailure::kBadAnswer, 502,
-                    "The backend sent too many interim answers.", "bad_answer");
+      AttemptFailed(BackendFailure::kBadAnswer, 502, "The backend sent too many interim answers.",
+                    "bad_answer");
       return;
     }
     if (!upgrade_ && !client_http10_) {
@@ -389,10 +387,10 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   facts_.status = head.status;
   response_framing_ = head.framing;
   response_left_ = head.content_length;
-  client_chunked_ = !client_http10_ && (head.framing == Framing::kChunked ||
-                                        head.framing == Framing::kUntilClose);
-  const bool ends_by_close = client_http10_ && (head.framing == Framing::kChunked ||
-                                                head.framing == Framing::kUntilClose);
+  client_chunked_ = !client_http10_ &&
+                    (head.framing == Framing::kChunked || head.framing == Framing::kUntilClose);
+  const bool ends_by_close =
+      client_http10_ && (head.framing == Framing::kChunked || head.framing == Framing::kUntilClose);
   client_keep_alive_ = client_keep_alive_ && !ends_by_close && request_done_ && !client_ended_ &&
                        !client_http10_ && core_.services.intake != Intake::kClosing;
   ClientResponse how;
@@ -596,20 +594,18 @@ void Exchange::Drain() noexcept {
 }
 
 void Exchange::ArmProgress() noexcept {
-  overall_timer_.Arm<&Exchange::OnOverallTimer>(
-      core_.services.loop.base(), core_.route(facts_).config.response_timeout, this);
+  overall_timer_.Arm<&Exchange::OnOverallTimer>(core_.services.loop.base(),
+                                                core_.route(facts_).config.response_timeout, this);
 }
 
 void Exchange::OnOverallTimer(short) noexcept {
   if (upgrade_) {
     core_.DropBackend();
-    Fail(504, "The backend did not answer in time.", "handshake_timeout",
-         UpgradeOutcome::kTimeout);
+    Fail(504, "The backend did not answer in time.", "handshake_timeout", UpgradeOutcome::kTimeout);
     return;
   }
   const Millis limit = core_.route(facts_).config.response_timeout;
-  const auto idle =
-      std::chrono::duration_cast<Millis>(core_.services.loop.now() - progress_);
+  const auto idle = std::chrono::duration_cast<Millis>(core_.services.loop.now() - progress_);
   if (idle < limit) {
     // Something moved since the timer was set; it was not worth setting it anew each time.
     overall_timer_.Arm<&Exchange::OnOverallTimer>(core_.services.loop.base(), limit - idle, this);

@@ -97,18 +97,18 @@ class Exchange final : public net::Mortal {
   RequestFacts& facts_;
 
   Admission admission_;
-  std::string request_;                // the head for the backend, kept while it may be sent again
+  std::string request_;  // the head for the backend, kept while it may be sent again
   std::vector<std::size_t> tried_;
-  std::string held_;                   // client bytes that are not this request's content
-  std::string early_content_;          // request content that came before a backend was connected
+  std::string held_;           // client bytes that are not this request's content
+  std::string early_content_;  // request content that came before a backend was connected
   http::ChunkedDecoder request_chunks_;
-  std::uint64_t request_left_ = 0;     // for Framing::kLength
+  std::uint64_t request_left_ = 0;  // for Framing::kLength
   http::Framing request_framing_ = http::Framing::kNone;
-  bool request_done_ = true;           // all content of the request has passed
-  bool request_sent_any_ = false;      // content went to the current backend: no retry any more
+  bool request_done_ = true;       // all content of the request has passed
+  bool request_sent_any_ = false;  // content went to the current backend: no retry any more
 
   http::ResponseParser response_parser_;
-  std::string response_head_;          // a head that has not arrived whole
+  std::string response_head_;  // a head that has not arrived whole
   http::ChunkedDecoder response_chunks_;
   std::uint64_t response_left_ = 0;
   http::Framing response_framing_ = http::Framing::kNone;
@@ -116,15 +116,15 @@ class Exchange final : public net::Mortal {
   net::Timer connect_timer_;
   net::Timer overall_timer_;
   Instant connect_began_{};
-  Instant progress_{};                 // last time content moved, for response_timeout
-  unsigned interim_ = 0;               // interim answers of the backend so far
+  Instant progress_{};    // last time content moved, for response_timeout
+  unsigned interim_ = 0;  // interim answers of the backend so far
   State state_ = State::kConnecting;
   bool upgrade_ = false;
   bool head_request_ = false;
-  bool safe_method_ = false;           // GET, HEAD or OPTIONS
+  bool safe_method_ = false;  // GET, HEAD or OPTIONS
   bool client_http10_ = false;
   bool client_keep_alive_ = true;
-  bool client_chunked_ = false;        // the response goes out chunked
+  bool client_chunked_ = false;  // the response goes out chunked
   bool client_ended_ = false;
 };
 

@@ -1,8 +1,8 @@
 #include "proxy/session/relay.h"
 
-#include <openssl/rand.h>
-
 #include <utility>
+
+#include <openssl/rand.h>
 
 #include "proxy/ws/frame_writer.h"
 
@@ -54,8 +54,8 @@ std::uint16_t AnswerTo(std::uint16_t code) noexcept {
 ws::MaskKey RandomMask() noexcept {
   // RFC 6455 section 10.3: a mask must be unpredictable.
   ws::MaskKey key{};
-  static_cast<void>(RAND_bytes(reinterpret_cast<unsigned char*>(key.data()),
-                               static_cast<int>(key.size())));
+  static_cast<void>(
+      RAND_bytes(reinterpret_cast<unsigned char*>(key.data()), static_cast<int>(key.size())));
   return key;
 }
 
@@ -435,9 +435,8 @@ void Relay::Advance() noexcept {
 
   if (stage_ == Stage::kFinishMessage) {
     const bool client_over = client.close_in || client.lost || client.bad;
-    const bool boundary = patience_ > 0 || !ours_.finish_message
-                              ? AtFrameBoundary(Side::kClient)
-                              : AtMessageBoundary(Side::kClient);
+    const bool boundary = patience_ > 0 || !ours_.finish_message ? AtFrameBoundary(Side::kClient)
+                                                                 : AtMessageBoundary(Side::kClient);
     if (!boundary && !client_over && patience_ < 2) {
       return;
     }
@@ -558,12 +557,11 @@ void Relay::Settle() noexcept {
     if (!conn.open()) {
       continue;
     }
-    // Nothing follows a CLOSE, and nothing comes from a side that has closed or is lost. A side that
-    // still owes an answer is not sent a FIN before it; one that broke the rules owes nothing that
-    // could be read any more (RFC 6455 section 7.1.7).
+    // Nothing follows a CLOSE, and nothing comes from a side that has closed or is lost. A side
+    // that still owes an answer is not sent a FIN before it; one that broke the rules owes nothing
+    // that could be read any more (RFC 6455 section 7.1.7).
     const Leg& other = leg(Other(side));
-    if ((one.close_out || other.lost || other.close_in) &&
-        (one.close_in || one.lost || one.bad)) {
+    if ((one.close_out || other.lost || other.close_in) && (one.close_in || one.lost || one.bad)) {
       conn.FinishWrite();
     }
     const bool written = conn.write_finished() || conn.write_failed();

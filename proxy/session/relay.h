@@ -40,9 +40,9 @@ class RelaySink {
 struct OurClose {
   std::uint16_t client_code = 1012;
   std::uint16_t backend_code = 1001;
-  std::string_view reason;      // outlives the relay: static, or from the session's snapshot
-  std::string_view why;         // static word for the access log
-  bool finish_message = true;   // wait for the end of the client's message, not only of its frame
+  std::string_view reason;     // outlives the relay: static, or from the session's snapshot
+  std::string_view why;        // static word for the access log
+  bool finish_message = true;  // wait for the end of the client's message, not only of its frame
 };
 
 class Relay final : public net::Mortal {
@@ -78,17 +78,17 @@ class Relay final : public net::Mortal {
   struct Leg {
     explicit Leg(const ws::FrameRules& rules) noexcept : tracker(rules) {}
 
-    ws::FrameTracker tracker;   // of what comes from this side
-    std::string carry;          // the start of a frame from this side, not forwarded yet
-    std::uint64_t bytes = 0;    // forwarded from this side
+    ws::FrameTracker tracker;  // of what comes from this side
+    std::string carry;         // the start of a frame from this side, not forwarded yet
+    std::uint64_t bytes = 0;   // forwarded from this side
     std::uint64_t messages = 0;
-    std::uint16_t code = 0;     // of the first CLOSE seen on this leg, either way
-    bool close_in = false;      // a CLOSE came from this side
-    bool close_out = false;     // a CLOSE went to this side
-    bool lost = false;          // the side ended without a CLOSE
-    bool bad = false;           // the side broke the frame rules; it is not parsed any more
-    bool discard = false;       // what still comes from this side is read and dropped
-    bool stopped_at_frame = false;    // with discard: where forwarding stopped
+    std::uint16_t code = 0;         // of the first CLOSE seen on this leg, either way
+    bool close_in = false;          // a CLOSE came from this side
+    bool close_out = false;         // a CLOSE went to this side
+    bool lost = false;              // the side ended without a CLOSE
+    bool bad = false;               // the side broke the frame rules; it is not parsed any more
+    bool discard = false;           // what still comes from this side is read and dropped
+    bool stopped_at_frame = false;  // with discard: where forwarding stopped
     bool stopped_at_message = false;
   };
 
@@ -111,9 +111,9 @@ class Relay final : public net::Mortal {
   [[nodiscard]] bool MustStopAt(Side from) const noexcept;
 
   bool WriteClose(Side to, std::uint16_t code, std::string_view reason) noexcept;
-  void Advance() noexcept;         // the steps of our closing
-  void AnswerMissing() noexcept;   // answers a CLOSE that the other side did not answer in time
-  void Settle() noexcept;          // FIN where a leg is complete; done when both are
+  void Advance() noexcept;        // the steps of our closing
+  void AnswerMissing() noexcept;  // answers a CLOSE that the other side did not answer in time
+  void Settle() noexcept;         // FIN where a leg is complete; done when both are
   void Initiate(metrics::ClosedBy by, std::uint16_t code) noexcept;
   void EnterStage(Stage stage, Millis deadline) noexcept;
   void ArmTimer(Millis delay) noexcept;
@@ -127,16 +127,16 @@ class Relay final : public net::Mortal {
   std::array<Leg, kSides> legs_;
   net::Timer timer_;
   OurClose ours_;
-  std::string_view why_;        // static word for the access log
+  std::string_view why_;  // static word for the access log
   std::uint64_t seen_at_timer_ = 0;
   std::size_t pending_at_timer_ = static_cast<std::size_t>(-1);
   unsigned extensions_ = 0;
   Instant began_;
-  unsigned reads_ = 0;          // for sampling relay_seconds
-  std::uint16_t code_ = 0;      // what closes_total says
+  unsigned reads_ = 0;                                // for sampling relay_seconds
+  std::uint16_t code_ = 0;                            // what closes_total says
   metrics::ClosedBy by_ = metrics::ClosedBy::kCount;  // kCount: nobody yet
   Stage stage_ = Stage::kOpen;
-  std::uint8_t patience_ = 0;   // deadlines that have passed in this stage
+  std::uint8_t patience_ = 0;  // deadlines that have passed in this stage
   bool forced_ = false;
   bool done_ = false;
 };

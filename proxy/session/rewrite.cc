@@ -12,8 +12,7 @@ using http::AppendField;
 using http::EqualsIgnoreCase;
 
 bool IsForwarding(std::string_view name) noexcept {
-  return EqualsIgnoreCase(name, "x-forwarded-for") ||
-         EqualsIgnoreCase(name, "x-forwarded-proto") ||
+  return EqualsIgnoreCase(name, "x-forwarded-for") || EqualsIgnoreCase(name, "x-forwarded-proto") ||
          EqualsIgnoreCase(name, "x-forwarded-host") || EqualsIgnoreCase(name, "forwarded");
 }
 
@@ -23,8 +22,8 @@ bool IsDropped(const http::Fields& fields, std::string_view name) {
   if (http::IsHopByHop(name)) {
     return true;
   }
-  constexpr std::array<std::string_view, 8> kKept{"content-length", "host",          "origin",
-                                                  "cookie",         "set-cookie",    "authorization",
+  constexpr std::array<std::string_view, 8> kKept{"content-length", "host",        "origin",
+                                                  "cookie",         "set-cookie",  "authorization",
                                                   "content-type",   "x-request-id"};
   constexpr std::string_view kWebSocket = "sec-websocket-";
   if (std::any_of(kKept.begin(), kKept.end(),
@@ -92,8 +91,7 @@ bool IsUsableRequestId(std::string_view id) noexcept {
          std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7F; });
 }
 
-std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& facts,
-                           bool upgrade) {
+std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& facts, bool upgrade) {
   std::string out;
   out.reserve(1024);
   out += head.method;

@@ -75,8 +75,8 @@ class HandshakeRation {
 
 struct Services {
   net::Loop& loop;
-  std::span<std::byte> scratch;         // input of the turn; at least 64 KiB
-  http::RequestParser request_parser;   // for heads that arrive whole
+  std::span<std::byte> scratch;        // input of the turn; at least 64 KiB
+  http::RequestParser request_parser;  // for heads that arrive whole
   Random& random;
   log::AccessLog& access_log;
   IpCounter& ips;

@@ -172,8 +172,7 @@ void Session::StepHandshake() noexcept {
       break;
   }
   (tls.resumed() ? block.tls_resumed : block.tls_full)[tls.is_tls13() ? 1 : 0].Add();
-  block.tls_handshake_seconds.Observe(
-      std::chrono::duration<double>(Now() - phase_began_).count());
+  block.tls_handshake_seconds.Observe(std::chrono::duration<double>(Now() - phase_began_).count());
   AwaitHead(FirstHeadPatience());
   if (tls.HasBuffered()) {
     ReadHead();
@@ -284,11 +283,18 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
     facts_->has_route = true;
   }
   if (over_limit_ || over_ip_limit_) {
-    const Refusal limit =
-        over_limit_ ? Refusal{503, "This server has all the connections it may have.", "",
-                              "max_connections", metrics::UpgradeOutcome::kLimit, true}
-                    : Refusal{429, "Too many connections from this address.", "",
-                              "connections_per_ip", metrics::UpgradeOutcome::kLimit, true};
+    const Refusal limit = over_limit_ ? Refusal{503,
+                                                "This server has all the connections it may have.",
+                                                "",
+                                                "max_connections",
+                                                metrics::UpgradeOutcome::kLimit,
+                                                true}
+                                      : Refusal{429,
+                                                "Too many connections from this address.",
+                                                "",
+                                                "connections_per_ip",
+                                                metrics::UpgradeOutcome::kLimit,
+                                                true};
     core_.services.block
         .rate_limited[over_limit_ ? metrics::Refused::kConnections
                                   : metrics::Refused::kConnectionsPerIp]
@@ -393,8 +399,7 @@ void Session::LogRequest(std::string_view reason) noexcept {
   if (facts_->has_route && facts_->status != 101) {
     metrics::RouteBlock& block = core_.route_block(*facts_);
     block.http_requests[static_cast<std::size_t>(facts_->status / 100)].Add();
-    block.http_request_seconds.Observe(
-        std::chrono::duration<double>(now - facts_->began).count());
+    block.http_request_seconds.Observe(std::chrono::duration<double>(now - facts_->began).count());
   }
   const std::string peer_ip = core_.peer.Ip();
   log::AccessRecord record = BaseRecord(core_, *facts_, peer_ip, now);

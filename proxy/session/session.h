@@ -106,7 +106,7 @@ class Session final : public net::Mortal,
   std::unique_ptr<RequestFacts> facts_;  // of the request being served
   std::unique_ptr<Exchange> exchange_;
   std::unique_ptr<Relay> relay_;
-  Instant phase_began_{};         // of kTls and kLinger
+  Instant phase_began_{};           // of kTls and kLinger
   std::size_t linger_pending_ = 0;  // what waited for the client at the last deadline
   Phase phase_ = Phase::kHead;
   bool over_limit_ = false;
@@ -115,7 +115,7 @@ class Session final : public net::Mortal,
   bool served_any_ = false;  // a request has been taken
   bool serving_ = false;     // TakeHead is on the stack
   bool surplus_ = false;     // so far over a limit that it is not even told so
-  bool ending_ = false;  // no further request is taken
+  bool ending_ = false;      // no further request is taken
   bool forced_ = false;
 };
 

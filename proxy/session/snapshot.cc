@@ -47,8 +47,7 @@ std::vector<routing::AffinityRule> RulesOf(const config::Route& route) {
   }
   if (!has_own_cookie) {
     // A cookie that Sluice issues is meant to decide, so it comes first unless it is listed.
-    rules.insert(rules.begin(),
-                 {routing::AffinityRule::Source::kCookie, route.affinity_cookie, 0});
+    rules.insert(rules.begin(), {routing::AffinityRule::Source::kCookie, route.affinity_cookie, 0});
   }
   return rules;
 }
@@ -63,8 +62,7 @@ Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config) {
                  "\": " + address.error().message);
     }
     addresses.push_back(*address);
-    backends.push_back(
-        {backend.name, backend.weight, std::make_shared<balance::BackendState>()});
+    backends.push_back({backend.name, backend.weight, std::make_shared<balance::BackendState>()});
   }
   const balance::BackendSet::Options options{PolicyOf(config.balance), config.bounded_load};
   return std::unique_ptr<Pool>(

@@ -1,14 +1,14 @@
 // Owning pointers for OpenSSL handles, and the library's error queue as text.
 #pragma once
 
+#include <array>
+#include <string>
+
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
-
-#include <array>
-#include <string>
 
 #include "proxy/base/c_handle.h"
 

@@ -1,11 +1,11 @@
 #include "proxy/tls/self_signed.h"
 
+#include <cstdint>
+
 #include <openssl/ec.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
-
-#include <cstdint>
 
 #include "proxy/tls/openssl_ptr.h"
 

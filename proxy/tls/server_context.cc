@@ -1,15 +1,15 @@
 #include "proxy/tls/server_context.h"
 
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstring>
+
 #include <openssl/core_names.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
 #include <openssl/x509v3.h>
-
-#include <algorithm>
-#include <cctype>
-#include <cerrno>
-#include <cstring>
 
 namespace sluice::tls {
 namespace {
@@ -39,8 +39,8 @@ CertificateInfo Describe(X509* certificate) {
   GENERAL_NAMES_free(names);
   if (info.names.empty()) {
     std::array<char, 256> common{};
-    if (X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName,
-                                  common.data(), static_cast<int>(common.size())) > 0) {
+    if (X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, common.data(),
+                                  static_cast<int>(common.size())) > 0) {
       info.names.push_back(Lower(common.data()));
     }
   }
@@ -197,8 +197,7 @@ int ServerContext::OnTicket(SSL* ssl, unsigned char* name, unsigned char* iv,
                             EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac, int seal) {
   // Returns as OpenSSL wants it: 1 go on, 2 go on and issue a fresh ticket, 0 unknown key (a full
   // handshake follows), -1 failed.
-  const auto* self =
-      static_cast<const ServerContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+  const auto* self = static_cast<const ServerContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
   TicketKey key;
   bool newest = true;
   if (seal == 1) {

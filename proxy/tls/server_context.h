@@ -32,8 +32,8 @@ struct ServerOptions {
 
 // What is known about a loaded certificate.
 struct CertificateInfo {
-  std::string name;               // its first DNS name, or its common name
-  std::vector<std::string> names; // all DNS names, lower case
+  std::string name;                // its first DNS name, or its common name
+  std::vector<std::string> names;  // all DNS names, lower case
   std::time_t not_after = 0;
 };
 
@@ -50,9 +50,7 @@ class ServerContext {
   // A new server-side session over `bio`, which it takes. Null only when memory is out.
   [[nodiscard]] SslPtr NewSession(BioPtr bio) const;
 
-  [[nodiscard]] const std::vector<CertificateInfo>& certificates() const noexcept {
-    return infos_;
-  }
+  [[nodiscard]] const std::vector<CertificateInfo>& certificates() const noexcept { return infos_; }
 
  private:
   ServerContext(const TicketKeys& keys, LibCtxPtr library);

@@ -1,10 +1,10 @@
 #include "proxy/tls/ticket_keys.h"
 
-#include <openssl/rand.h>
-
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+
+#include <openssl/rand.h>
 
 namespace sluice::tls {
 namespace {

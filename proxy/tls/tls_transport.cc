@@ -259,13 +259,17 @@ void TlsTransport::Shutdown() noexcept {
   SendOut();
 }
 
-std::string_view TlsTransport::version() const noexcept { return SSL_get_version(ssl_.get()); }
+std::string_view TlsTransport::version() const noexcept {
+  return SSL_get_version(ssl_.get());
+}
 
 bool TlsTransport::is_tls13() const noexcept {
   return SSL_version(ssl_.get()) == TLS1_3_VERSION;
 }
 
-bool TlsTransport::resumed() const noexcept { return SSL_session_reused(ssl_.get()) == 1; }
+bool TlsTransport::resumed() const noexcept {
+  return SSL_session_reused(ssl_.get()) == 1;
+}
 
 std::string_view TlsTransport::server_name() const noexcept {
   const char* name = SSL_get_servername(ssl_.get(), TLSEXT_NAMETYPE_host_name);

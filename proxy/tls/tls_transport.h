@@ -72,9 +72,9 @@ class TlsTransport final : public net::Transport {
   std::vector<std::byte> carry_;  // ciphertext read but not yet decrypted; empty between turns
                                   // unless the caller's buffer was full
   std::size_t carry_used_ = 0;
-  Bytes input_;                   // during one call: what is left of carry_ or buffers_.in
+  Bytes input_;  // during one call: what is left of carry_ or buffers_.in
   bool input_is_carry_ = false;
-  bool may_receive_ = false;      // during one call: the socket was not read yet
+  bool may_receive_ = false;  // during one call: the socket was not read yet
   bool eof_ = false;
   bool broken_ = false;
   bool established_ = false;

@@ -1,8 +1,8 @@
 // Follows the frames of RFC 6455 in one direction of a session without looking into them: it reads
-// headers, counts payload down, and unmasks nothing but the two bytes of a close code. From it Relay
-// knows how many messages passed, whether the frame rules of section 5 are kept, and where there is
-// room for a frame of ours. What it holds of the stream is a header that came in pieces, 14 bytes.
-// For one thread; does no I/O, and tests/fuzz/frame_tracker_fuzz.cc feeds it directly.
+// headers, counts payload down, and unmasks nothing but the two bytes of a close code. From it
+// Relay knows how many messages passed, whether the frame rules of section 5 are kept, and where
+// there is room for a frame of ours. What it holds of the stream is a header that came in pieces,
+// 14 bytes. For one thread; does no I/O, and tests/fuzz/frame_tracker_fuzz.cc feeds it directly.
 #pragma once
 
 #include <array>

@@ -90,8 +90,8 @@ TEST(HttpAbuse, AnswersThatNobodyReadsDoNotPileUp) {
 }
 
 TEST(HttpAbuse, AConnectThatFailsAtOnceServesEachRequestOnce) {
-  // TCP to the broadcast address fails inside connect(2), so the whole exchange ends within the call
-  // that began it.
+  // TCP to the broadcast address fails inside connect(2), so the whole exchange ends within the
+  // call that began it.
   ProxyProcess proxy(std::string(
       "[[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\n[[route]]\npool = \"app\"\n"
       "[pool.app]\nbackends = [{ name = \"b0\", address = \"255.255.255.255:9\" }]\n"
@@ -118,7 +118,8 @@ TEST(HttpAbuse, AClientThatFinishesItsDirectionStillGetsTheWholeAnswer) {
   Stream peer = backend.Accept();
   static_cast<void>(peer.ReadRequest());
   const std::string body(64 * 1024, 'x');
-  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
+            body);
   // The exchange is over for the proxy, its end still waits for the client.
   static_cast<void>(proxy.AwaitAccessLog(1));
   client.FinishWrite();

@@ -201,10 +201,10 @@ TEST_F(TlsTest, ResumesOnAnyWorker) {
 TEST(TlsTimeout, AClientThatDoesNotShakeHandsIsDropped) {
   TestCerts certs;
   EchoBackend backend;
-  ProxyProcess proxy(Config{
-      .backends = {backend.port()},
-      .server = "tls_timeout = \"300ms\"",
-      .listener = "tls.certificates = [" + Pair(certs.Issue({"chat.test"})) + "]"});
+  ProxyProcess proxy(
+      Config{.backends = {backend.port()},
+             .server = "tls_timeout = \"300ms\"",
+             .listener = "tls.certificates = [" + Pair(certs.Issue({"chat.test"})) + "]"});
   RawClient silent(proxy.port());
   RawClient half(proxy.port());
   half.Send(std::string("\x16\x03\x01\x02\x00\x01", 6));  // the start of a ClientHello

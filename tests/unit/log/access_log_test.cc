@@ -2,9 +2,9 @@
 // redacted unless asked for, and that a full queue drops and counts instead of blocking.
 #include "proxy/log/access_log.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
+
+#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 namespace sluice::log {

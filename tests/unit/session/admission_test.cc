@@ -1,9 +1,9 @@
 // Proves what is decided from a request head alone: route, upgrade, origin, drain, affinity.
 #include "proxy/session/admission.h"
 
-#include <gtest/gtest.h>
-
 #include <set>
+
+#include <gtest/gtest.h>
 
 #include "proxy/http/parser.h"
 
@@ -140,9 +140,9 @@ TEST_F(AdmissionTest, RetryAfterIsSpread) {
   for (int i = 0; i < 200; ++i) {
     seen.insert(RetryAfter(random));
   }
-  EXPECT_EQ(seen, (std::set<std::string>{"Retry-After: 1\r\n", "Retry-After: 2\r\n",
-                                         "Retry-After: 3\r\n", "Retry-After: 4\r\n",
-                                         "Retry-After: 5\r\n"}));
+  EXPECT_EQ(seen,
+            (std::set<std::string>{"Retry-After: 1\r\n", "Retry-After: 2\r\n", "Retry-After: 3\r\n",
+                                   "Retry-After: 4\r\n", "Retry-After: 5\r\n"}));
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 // Proves that a drawn id brings its client back to the backend that served it first.
 #include "proxy/session/affinity_cookie.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <set>
+
+#include <gtest/gtest.h>
 
 namespace sluice::session {
 namespace {
@@ -12,8 +12,7 @@ namespace {
 balance::BackendSet MakeSet(std::size_t count, balance::Policy policy) {
   std::vector<balance::Backend> backends;
   for (std::size_t i = 0; i < count; ++i) {
-    backends.push_back(
-        {"b" + std::to_string(i), 1.0, std::make_shared<balance::BackendState>()});
+    backends.push_back({"b" + std::to_string(i), 1.0, std::make_shared<balance::BackendState>()});
   }
   return {{policy, 1.25}, std::move(backends)};
 }

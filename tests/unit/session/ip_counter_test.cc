@@ -1,10 +1,10 @@
 // Proves that connections are counted per address, from several threads too.
 #include "proxy/session/ip_counter.h"
 
-#include <gtest/gtest.h>
-
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace sluice::session {
 namespace {

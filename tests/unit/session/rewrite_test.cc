@@ -2,9 +2,9 @@
 // everything else as it came (RFC 9110 section 7.6.1, RFC 7239).
 #include "proxy/session/rewrite.h"
 
-#include <gtest/gtest.h>
-
 #include <set>
+
+#include <gtest/gtest.h>
 
 #include "proxy/http/parser.h"
 
@@ -108,9 +108,9 @@ TEST_F(RewriteTest, Ipv6IsQuotedInForwarded) {
 }
 
 TEST_F(RewriteTest, AnEmptyQueryStaysAnEmptyQuery) {
-  EXPECT_EQ(BackendRequest(Request("GET /a? HTTP/1.1\r\nHost: a\r\n\r\n"), Facts(), false)
-                .substr(0, 17),
-            "GET /a? HTTP/1.1\r");
+  EXPECT_EQ(
+      BackendRequest(Request("GET /a? HTTP/1.1\r\nHost: a\r\n\r\n"), Facts(), false).substr(0, 17),
+      "GET /a? HTTP/1.1\r");
 }
 
 TEST_F(RewriteTest, AbsoluteFormBecomesOriginForm) {
