@@ -207,10 +207,11 @@ void Session::ReadHead() noexcept {
 // each from the one before: a client may send hundreds in one packet.
 void Session::TakeHead(Bytes bytes) noexcept {
   std::unique_ptr<PartialHead> kept = std::move(partial_);
-  bool parser_is_kept = kept != nullptr;
+  http::RequestParser* own_parser = nullptr;  // knows the start of `bytes`, if set
   if (kept) {
     kept->bytes += AsText(bytes);
     bytes = AsBytes(kept->bytes);
+    own_parser = &kept->parser;
   }
   serving_ = true;
   while (phase_ == Phase::kHead) {
@@ -220,8 +221,8 @@ void Session::TakeHead(Bytes bytes) noexcept {
       }
       // An exchange has ended within the loop and left what it held.
       kept = std::move(partial_);
-      parser_is_kept = true;
       bytes = AsBytes(kept->bytes);
+      own_parser = &kept->parser;
       continue;
     }
     if (core_.client.pending() > core_.high_watermark()) {
@@ -230,13 +231,13 @@ void Session::TakeHead(Bytes bytes) noexcept {
       core_.client.PauseRead(net::Pause::kPeerFull);
       break;
     }
-    http::RequestParser& parser = parser_is_kept ? kept->parser : core_.services.request_parser;
-    if (!parser_is_kept) {
-      parser.Reset();
+    if (own_parser == nullptr) {
+      core_.services.request_parser.Reset();
     }
-    const Taken taken = TakeRequest(parser, bytes);
+    const Taken taken =
+        TakeRequest(own_parser != nullptr ? *own_parser : core_.services.request_parser, bytes);
     if (taken == Taken::kIncomplete) {
-      if (parser_is_kept) {
+      if (own_parser != nullptr) {
         partial_ = std::move(kept);
       } else {
         KeepHead(bytes);
@@ -247,7 +248,7 @@ void Session::TakeHead(Bytes bytes) noexcept {
       }
       break;
     }
-    parser_is_kept = false;
+    own_parser = nullptr;
     if (taken == Taken::kElsewhere) {
       bytes = {};
     }
