@@ -33,6 +33,8 @@ void AppendChunk(std::string& out, Bytes data) {
 
 constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
+constexpr std::string_view kUnreachable = "No backend of this route can be reached.";
+
 // 100, 102 and 103 come once or a few times; a stream of them is a fault or an attack.
 constexpr unsigned kMostInterim = 16;
 
@@ -121,15 +123,13 @@ void Exchange::TryNext() noexcept {
                                                   pool.config.connect_timeout, this);
     return;
   }
-  facts_.has_backend = facts_.attempts > 0;
-  Fail(503, "No backend of this route can be reached.", "no_backend", UpgradeOutcome::kNoBackend);
+  Fail(503, kUnreachable, "no_backend", UpgradeOutcome::kNoBackend);
 }
 
 void Exchange::OnConnected(int error) noexcept {
   connect_timer_.Cancel();
   if (error != 0) {
-    AttemptFailed(BackendFailure::kRefused, 503, "No backend of this route can be reached.",
-                  "no_backend");
+    AttemptFailed(BackendFailure::kRefused, 503, kUnreachable, "no_backend");
     return;
   }
   const Instant now = core_.services.loop.now();
@@ -176,8 +176,7 @@ void Exchange::AttemptFailed(BackendFailure why, int status, std::string_view te
 }
 
 void Exchange::OnConnectTimer(short) noexcept {
-  AttemptFailed(BackendFailure::kTimeout, 503, "No backend of this route can be reached.",
-                "no_backend");
+  AttemptFailed(BackendFailure::kTimeout, 503, kUnreachable, "no_backend");
 }
 
 // From the client.
@@ -264,7 +263,6 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
     while (!bytes.empty() && !request_done_) {
       const auto step = request_chunks_.Next(bytes);
       if (step.status == ParseStatus::kBad) {
-        core_.DropBackend();
         client_keep_alive_ = false;
         if (state_ == State::kResponse) {
           Break();
@@ -389,10 +387,8 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   response_left_ = head.content_length;
   client_chunked_ = !client_http10_ &&
                     (head.framing == Framing::kChunked || head.framing == Framing::kUntilClose);
-  const bool ends_by_close =
-      client_http10_ && (head.framing == Framing::kChunked || head.framing == Framing::kUntilClose);
-  client_keep_alive_ = client_keep_alive_ && !ends_by_close && request_done_ && !client_ended_ &&
-                       !client_http10_ && core_.services.intake != Intake::kClosing;
+  client_keep_alive_ = client_keep_alive_ && request_done_ && !client_ended_ && !client_http10_ &&
+                       core_.services.intake != Intake::kClosing;
   ClientResponse how;
   how.chunked = client_chunked_;
   how.close = !client_keep_alive_;
@@ -411,7 +407,6 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
   const ws::UpgradeAgreement agreement = CheckUpgradeResponse(head, admission_.offer);
   if (!agreement.ok) {
     core_.backend_block(facts_).failures[BackendFailure::kBadAnswer].Add();
-    core_.DropBackend();
     Fail(502, agreement.reason, "bad_101", UpgradeOutcome::kBackendError);
     return;
   }
@@ -532,12 +527,15 @@ void Exchange::OnWritable(Side side) noexcept {
 // Endings.
 
 void Exchange::FinishResponse() noexcept {
-  state_ = State::kDone;
-  overall_timer_.Cancel();
-  core_.DropBackend();
+  Abandon();
+  Report(client_keep_alive_ && request_done_ && !client_ended_);
+}
+
+// Gives the client connection back. REQUIRES: Abandon() was called.
+void Exchange::Report(bool reusable) noexcept {
   core_.client.ResumeRead(net::Pause::kHandshake);
   core_.client.ResumeRead(net::Pause::kPeerFull);
-  sink_.OnExchangeDone(client_keep_alive_ && request_done_ && !client_ended_, std::move(held_));
+  sink_.OnExchangeDone(reusable, std::move(held_));
 }
 
 void Exchange::Abandon() noexcept {
@@ -557,11 +555,8 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
   if (upgrade_) {
     CountUpgrade(outcome);
   }
-  state_ = State::kDone;
-  connect_timer_.Cancel();
-  overall_timer_.Cancel();
+  Abandon();
   facts_.status = status;
-  facts_.extensions.clear();
   facts_.reason = label;
   http::Reply reply;
   reply.status = status;
@@ -576,9 +571,7 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
   reply.close = !reusable;
   reply.head_only = head_request_;
   core_.client.Write(AsBytes(Serialize(reply)));
-  core_.client.ResumeRead(net::Pause::kHandshake);
-  core_.client.ResumeRead(net::Pause::kPeerFull);
-  sink_.OnExchangeDone(reusable, std::move(held_));
+  Report(reusable);
 }
 
 void Exchange::CountUpgrade(UpgradeOutcome outcome) noexcept {
@@ -588,7 +581,6 @@ void Exchange::CountUpgrade(UpgradeOutcome outcome) noexcept {
 void Exchange::Drain() noexcept {
   client_keep_alive_ = false;
   if (upgrade_ && state_ != State::kDone) {
-    core_.DropBackend();
     Fail(503, "This server is draining.", "draining", UpgradeOutcome::kDraining);
   }
 }
@@ -600,7 +592,6 @@ void Exchange::ArmProgress() noexcept {
 
 void Exchange::OnOverallTimer(short) noexcept {
   if (upgrade_) {
-    core_.DropBackend();
     Fail(504, "The backend did not answer in time.", "handshake_timeout", UpgradeOutcome::kTimeout);
     return;
   }
@@ -615,7 +606,6 @@ void Exchange::OnOverallTimer(short) noexcept {
     Break();
     return;
   }
-  core_.DropBackend();
   if (!request_done_) {
     Fail(408, "The request's content did not arrive in time.", "content_timeout",
          UpgradeOutcome::kTimeout);

@@ -86,6 +86,7 @@ class Exchange final : public net::Mortal {
   void ForwardResponseContent(Bytes bytes) noexcept;
   void OnBackendEnd(bool broken) noexcept;
   void FinishResponse() noexcept;
+  void Report(bool reusable) noexcept;
   void Break() noexcept;
 
   void ArmProgress() noexcept;

@@ -383,6 +383,11 @@ void Relay::OnViolation(Side from) noexcept {
   Settle();
 }
 
+bool Relay::IsClosing() const noexcept {
+  return leg(Side::kClient).close_in || leg(Side::kBackend).close_in ||
+         leg(Side::kClient).close_out || leg(Side::kBackend).close_out;
+}
+
 // Closing begun by us.
 
 void Relay::Initiate(ClosedBy by, std::uint16_t code) noexcept {
@@ -393,9 +398,7 @@ void Relay::Initiate(ClosedBy by, std::uint16_t code) noexcept {
 }
 
 void Relay::BeginClose(const OurClose& close) noexcept {
-  const bool closing = leg(Side::kClient).close_in || leg(Side::kBackend).close_in ||
-                       leg(Side::kClient).close_out || leg(Side::kBackend).close_out;
-  if (done_ || stage_ != Stage::kOpen || closing) {
+  if (done_ || stage_ != Stage::kOpen || IsClosing()) {
     return;  // it ends in order already, with a deadline of its own
   }
   ours_ = close;
@@ -519,9 +522,7 @@ void Relay::OnTimer(short) noexcept {
   // One side is gone or has closed, and the rest did not come in time. As long as data still moves
   // towards a side that only finished its own direction, wait on.
   const std::uint64_t seen = leg(Side::kClient).bytes + leg(Side::kBackend).bytes;
-  const bool closing = leg(Side::kClient).close_in || leg(Side::kBackend).close_in ||
-                       leg(Side::kClient).close_out || leg(Side::kBackend).close_out;
-  if (!closing && seen != seen_at_timer_) {
+  if (!IsClosing() && seen != seen_at_timer_) {
     seen_at_timer_ = seen;
     ArmTimer(core_.config().server.close_timeout);
     return;

@@ -107,6 +107,8 @@ class Relay final : public net::Mortal {
   // What has been forwarded from `from` ends with a whole frame, or a whole message.
   [[nodiscard]] bool AtFrameBoundary(Side from) const noexcept;
   [[nodiscard]] bool AtMessageBoundary(Side from) const noexcept;
+  // A CLOSE has passed on either leg, in either direction.
+  [[nodiscard]] bool IsClosing() const noexcept;
   // A boundary that the current step of our closing waits for has been reached on `from`.
   [[nodiscard]] bool MustStopAt(Side from) const noexcept;
 
