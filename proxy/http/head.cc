@@ -5,9 +5,55 @@
 namespace sluice::http {
 namespace {
 
-constexpr std::array<std::string_view, 7> kHopByHop = {
-    "Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
+struct KnownName {
+  std::string_view name;
+  FieldId id;
 };
+
+// By length, so that a name is compared with the few that are as long as it is.
+constexpr std::array<KnownName, 26> kKnownNames = {{
+    {"TE", FieldId::kTe},
+    {"Host", FieldId::kHost},
+    {"Cookie", FieldId::kCookie},
+    {"Expect", FieldId::kExpect},
+    {"Origin", FieldId::kOrigin},
+    {"Trailer", FieldId::kTrailer},
+    {"Upgrade", FieldId::kUpgrade},
+    {"Forwarded", FieldId::kForwarded},
+    {"Connection", FieldId::kConnection},
+    {"Keep-Alive", FieldId::kKeepAlive},
+    {"Set-Cookie", FieldId::kSetCookie},
+    {"User-Agent", FieldId::kUserAgent},
+    {"Content-Type", FieldId::kContentType},
+    {"X-Request-Id", FieldId::kXRequestId},
+    {"Authorization", FieldId::kAuthorization},
+    {"Content-Length", FieldId::kContentLength},
+    {"X-Forwarded-For", FieldId::kXForwardedFor},
+    {"Proxy-Connection", FieldId::kProxyConnection},
+    {"X-Forwarded-Host", FieldId::kXForwardedHost},
+    {"Sec-WebSocket-Key", FieldId::kSecWebSocketKey},
+    {"Transfer-Encoding", FieldId::kTransferEncoding},
+    {"X-Forwarded-Proto", FieldId::kXForwardedProto},
+    {"Sec-WebSocket-Accept", FieldId::kSecWebSocketAccept},
+    {"Sec-WebSocket-Version", FieldId::kSecWebSocketVersion},
+    {"Sec-WebSocket-Protocol", FieldId::kSecWebSocketProtocol},
+    {"Sec-WebSocket-Extensions", FieldId::kSecWebSocketExtensions},
+}};
+
+constexpr std::size_t kLongestKnown = kKnownNames.back().name.size();
+
+// kFirstOfLength[n]: where the names of n bytes begin, which is where those of n - 1 bytes end.
+constexpr std::array<std::uint8_t, kLongestKnown + 2> kFirstOfLength = [] {
+  std::array<std::uint8_t, kLongestKnown + 2> first{};
+  for (std::size_t length = 0; length < first.size(); ++length) {
+    std::size_t at = 0;
+    while (at < kKnownNames.size() && kKnownNames[at].name.size() < length) {
+      ++at;
+    }
+    first[length] = static_cast<std::uint8_t>(at);
+  }
+  return first;
+}();
 
 constexpr unsigned char Lower(char c) noexcept {
   const auto u = static_cast<unsigned char>(c);
@@ -38,54 +84,75 @@ bool EqualsIgnoreCase(std::string_view a, std::string_view b) noexcept {
     return false;
   }
   for (std::size_t i = 0; i < a.size(); ++i) {
-    if (Lower(a[i]) != Lower(b[i])) {
+    // Most names are written in the usual case.
+    if (a[i] != b[i] && Lower(a[i]) != Lower(b[i])) {
       return false;
     }
   }
   return true;
 }
 
-const Field* Find(const Fields& fields, std::string_view name) noexcept {
+FieldId IdOf(std::string_view name) noexcept {
+  if (name.size() > kLongestKnown || name.empty()) {
+    return FieldId::kOther;
+  }
+  const unsigned char initial = Lower(name.front());
+  for (std::size_t i = kFirstOfLength[name.size()]; i < kFirstOfLength[name.size() + 1]; ++i) {
+    if (Lower(kKnownNames[i].name.front()) == initial &&
+        EqualsIgnoreCase(kKnownNames[i].name, name)) {
+      return kKnownNames[i].id;
+    }
+  }
+  return FieldId::kOther;
+}
+
+const Field* Find(const Fields& fields, FieldId id) noexcept {
   for (const Field& field : fields) {
-    if (EqualsIgnoreCase(field.name, name)) {
+    if (field.id == id) {
       return &field;
     }
   }
   return nullptr;
 }
 
-std::size_t Count(const Fields& fields, std::string_view name) noexcept {
+std::size_t Count(const Fields& fields, FieldId id) noexcept {
   std::size_t count = 0;
   for (const Field& field : fields) {
-    count += EqualsIgnoreCase(field.name, name) ? 1U : 0U;
+    count += field.id == id ? 1U : 0U;
   }
   return count;
 }
 
-bool HasToken(const Fields& fields, std::string_view name, std::string_view token) {
+bool HasToken(const Fields& fields, FieldId id, std::string_view token) {
   bool found = false;
-  ForEachListElement(fields, name, [&](std::string_view element) {
+  ForEachListElement(fields, id, [&](std::string_view element) {
     found = found || EqualsIgnoreCase(element, token);
   });
   return found;
 }
 
-bool IsHopByHop(std::string_view name) noexcept {
-  for (const std::string_view hop_by_hop : kHopByHop) {
-    if (EqualsIgnoreCase(name, hop_by_hop)) {
+bool IsHopByHop(FieldId id) noexcept {
+  switch (id) {
+    case FieldId::kConnection:
+    case FieldId::kKeepAlive:
+    case FieldId::kProxyConnection:
+    case FieldId::kTe:
+    case FieldId::kTrailer:
+    case FieldId::kTransferEncoding:
+    case FieldId::kUpgrade:
       return true;
-    }
+    default:
+      return false;
   }
-  return false;
 }
 
 bool IsNamedByConnection(const Fields& fields, std::string_view name) {
-  return HasToken(fields, "Connection", name);
+  return HasToken(fields, FieldId::kConnection, name);
 }
 
 std::string_view CookieValue(const Fields& fields, std::string_view name) noexcept {
   for (const Field& field : fields) {
-    if (EqualsIgnoreCase(field.name, "Cookie")) {
+    if (field.id == FieldId::kCookie) {
       const std::string_view value = PairValue(field.value, ';', name);
       if (!value.empty()) {
         return value;

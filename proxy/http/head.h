@@ -12,9 +12,48 @@
 
 namespace sluice::http {
 
+// The fields that Sluice itself looks at. A name is recognised once, when its field is read; from
+// then on it is told apart by its id, which costs one comparison of a byte.
+enum class FieldId : std::uint8_t {
+  kOther,
+  kAuthorization,
+  kConnection,
+  kContentLength,
+  kContentType,
+  kCookie,
+  kExpect,
+  kForwarded,
+  kHost,
+  kKeepAlive,
+  kOrigin,
+  kProxyConnection,
+  kSecWebSocketAccept,
+  kSecWebSocketExtensions,
+  kSecWebSocketKey,
+  kSecWebSocketProtocol,
+  kSecWebSocketVersion,
+  kSetCookie,
+  kTe,
+  kTrailer,
+  kTransferEncoding,
+  kUpgrade,
+  kUserAgent,
+  kXForwardedFor,
+  kXForwardedHost,
+  kXForwardedProto,
+  kXRequestId,
+};
+
+// Case does not matter.
+[[nodiscard]] FieldId IdOf(std::string_view name) noexcept;
+
 struct Field {
-  std::string_view name;   // as it was sent; compare with EqualsIgnoreCase
+  Field(std::string_view its_name, std::string_view its_value) noexcept
+      : name(its_name), value(its_value), id(IdOf(its_name)) {}
+
+  std::string_view name;   // as it was sent; compare with EqualsIgnoreCase, or by `id`
   std::string_view value;  // without surrounding spaces and tabs; may be empty
+  FieldId id;              // of `name`
 };
 
 using Fields = std::vector<Field>;
@@ -57,22 +96,22 @@ struct ResponseHead {
 [[nodiscard]] bool EqualsIgnoreCase(std::string_view a, std::string_view b) noexcept;  // ASCII
 
 // The first field of that name, or null. The pointer lives as long as `fields`.
-[[nodiscard]] const Field* Find(const Fields& fields, std::string_view name) noexcept;
+[[nodiscard]] const Field* Find(const Fields& fields, FieldId id) noexcept;
 
-[[nodiscard]] std::size_t Count(const Fields& fields, std::string_view name) noexcept;
+[[nodiscard]] std::size_t Count(const Fields& fields, FieldId id) noexcept;
 
 // Calls `visit(element)` for each non-empty element of the comma-separated list that all fields
 // of that name make up together (RFC 9110 section 5.6.1). An element is trimmed, not unquoted.
 template <class Visit>
-void ForEachListElement(const Fields& fields, std::string_view name, Visit&& visit);
+void ForEachListElement(const Fields& fields, FieldId id, Visit&& visit);
 
 // True if the list that all fields of that name make up has `token`, ignoring case.
-[[nodiscard]] bool HasToken(const Fields& fields, std::string_view name, std::string_view token);
+[[nodiscard]] bool HasToken(const Fields& fields, FieldId id, std::string_view token);
 
 // True for the fields that belong to one connection and are never forwarded: Connection,
 // Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade (RFC 9110 section 7.6.1).
 // What the Connection field names besides is the caller's to drop too (IsNamedByConnection).
-[[nodiscard]] bool IsHopByHop(std::string_view name) noexcept;
+[[nodiscard]] bool IsHopByHop(FieldId id) noexcept;
 
 // True if a Connection field of `fields` lists `name`.
 [[nodiscard]] bool IsNamedByConnection(const Fields& fields, std::string_view name);
@@ -87,9 +126,9 @@ void ForEachListElement(const Fields& fields, std::string_view name, Visit&& vis
 [[nodiscard]] std::string_view Trim(std::string_view text) noexcept;
 
 template <class Visit>
-void ForEachListElement(const Fields& fields, std::string_view name, Visit&& visit) {
+void ForEachListElement(const Fields& fields, FieldId id, Visit&& visit) {
   for (const Field& field : fields) {
-    if (!EqualsIgnoreCase(field.name, name)) {
+    if (field.id != id) {
       continue;
     }
     std::string_view rest = field.value;

@@ -283,48 +283,37 @@ void VisitElements(std::string_view list, Visit&& visit) {
   }
 }
 
-// Reads the fields that decide about framing and routing. The names are told apart by their
-// length first, so that most fields cost one comparison of sizes.
+// Reads the fields that decide about framing and routing.
 Facts ReadFacts(const Fields& fields, int minor_version) {
   Facts facts;
   for (const Field& field : fields) {
-    switch (field.name.size()) {
-      case 4:
-        if (EqualsIgnoreCase(field.name, "Host")) {
-          ++facts.hosts;
-          facts.host = field.value;
-        }
+    switch (field.id) {
+      case FieldId::kHost:
+        ++facts.hosts;
+        facts.host = field.value;
         break;
-      case 6:
-        if (EqualsIgnoreCase(field.name, "Expect")) {
-          VisitElements(field.value, [&](std::string_view element) {
-            facts.expect_continue =
-                facts.expect_continue || EqualsIgnoreCase(element, "100-continue");
-          });
-        }
+      case FieldId::kExpect:
+        VisitElements(field.value, [&](std::string_view element) {
+          facts.expect_continue =
+              facts.expect_continue || EqualsIgnoreCase(element, "100-continue");
+        });
         break;
-      case 10:
-        if (EqualsIgnoreCase(field.name, "Connection")) {
-          VisitElements(field.value, [&](std::string_view element) {
-            facts.close = facts.close || EqualsIgnoreCase(element, "close");
-            facts.keep_alive = facts.keep_alive || EqualsIgnoreCase(element, "keep-alive");
-          });
-        }
+      case FieldId::kConnection:
+        VisitElements(field.value, [&](std::string_view element) {
+          facts.close = facts.close || EqualsIgnoreCase(element, "close");
+          facts.keep_alive = facts.keep_alive || EqualsIgnoreCase(element, "keep-alive");
+        });
         break;
-      case 14:
-        if (EqualsIgnoreCase(field.name, "Content-Length")) {
-          ReadContentLength(field.value, facts);
-        }
+      case FieldId::kContentLength:
+        ReadContentLength(field.value, facts);
         break;
-      case 17:
-        if (EqualsIgnoreCase(field.name, "Transfer-Encoding")) {
-          if (facts.chunked) {
-            facts.fault = Fault::kDuplicateTransferEncoding;
-          } else if (!EqualsIgnoreCase(field.value, "chunked")) {
-            facts.fault = Fault::kBadTransferEncoding;
-          }
-          facts.chunked = true;
+      case FieldId::kTransferEncoding:
+        if (facts.chunked) {
+          facts.fault = Fault::kDuplicateTransferEncoding;
+        } else if (!EqualsIgnoreCase(field.value, "chunked")) {
+          facts.fault = Fault::kBadTransferEncoding;
         }
+        facts.chunked = true;
         break;
       default:
         break;
@@ -516,15 +505,15 @@ ParseStatus FieldScanner::Scan(std::string_view text, std::size_t& at, std::size
 }
 
 void FieldScanner::Export(std::string_view text, Fields& fields) const {
-  fields.resize(lines_.size());
-  for (std::size_t i = 0; i < lines_.size(); ++i) {
-    const Line& line = lines_[i];
+  fields.clear();
+  fields.reserve(lines_.size());
+  for (const Line& line : lines_) {
     std::size_t end = line.value_end;
     while (end > line.value_begin && (text[end - 1] == ' ' || text[end - 1] == '\t')) {
       --end;
     }
-    fields[i].name = text.substr(line.name_begin, line.name_end - line.name_begin);
-    fields[i].value = text.substr(line.value_begin, end - line.value_begin);
+    fields.emplace_back(text.substr(line.name_begin, line.name_end - line.name_begin),
+                        text.substr(line.value_begin, end - line.value_begin));
   }
 }
 

@@ -102,7 +102,15 @@ std::string_view ReasonPhrase(int status) noexcept {
 }
 
 void AppendField(std::string& out, std::string_view name, std::string_view value) {
-  out.append(name).append(": ").append(value).append("\r\n");
+  // One growth and four copies instead of four growths: a head has some twenty fields.
+  std::size_t at = out.size();
+  out.resize(at + name.size() + value.size() + 4);
+  at += name.copy(&out[at], name.size());
+  out[at++] = ':';
+  out[at++] = ' ';
+  at += value.copy(&out[at], value.size());
+  out[at++] = '\r';
+  out[at] = '\n';
 }
 
 std::string Serialize(const Reply& reply) {

@@ -14,11 +14,11 @@ bool IsOriginAllowed(const http::RequestHead& head, const config::Route& route) 
   if (route.origins.empty()) {
     return true;
   }
-  const http::Field* origin = Find(head.fields, "origin");
+  const http::Field* origin = Find(head.fields, http::FieldId::kOrigin);
   if (origin == nullptr) {
     return !route.require_origin;  // not a browser: no cross-site request to fear
   }
-  if (Count(head.fields, "origin") > 1) {
+  if (Count(head.fields, http::FieldId::kOrigin) > 1) {
     return false;
   }
   return std::any_of(route.origins.begin(), route.origins.end(), [&](const std::string& allowed) {

@@ -1,7 +1,6 @@
 #include "proxy/session/rewrite.h"
 
 #include <algorithm>
-#include <array>
 
 #include "proxy/http/reply.h"
 
@@ -9,78 +8,113 @@ namespace sluice::session {
 namespace {
 
 using http::AppendField;
-using http::EqualsIgnoreCase;
+using http::FieldId;
 
-bool IsForwarding(std::string_view name) noexcept {
-  return EqualsIgnoreCase(name, "x-forwarded-for") || EqualsIgnoreCase(name, "x-forwarded-proto") ||
-         EqualsIgnoreCase(name, "x-forwarded-host") || EqualsIgnoreCase(name, "forwarded");
-}
+// Tells which fields of one head go no further: those of one hop, and those that its Connection
+// field names besides.
+class Filter {
+ public:
+  explicit Filter(const http::Fields& fields) noexcept : fields_(fields) {
+    http::ForEachListElement(fields, FieldId::kConnection, [&](std::string_view option) {
+      names_more_ = names_more_ || !http::IsHopByHop(http::IdOf(option));
+    });
+  }
 
-// True if the Connection field takes this one off. What routing, framing and the handshake were
-// decided by cannot be taken off that way: the other end must see what was checked here.
-bool IsDropped(const http::Fields& fields, std::string_view name) {
-  if (http::IsHopByHop(name)) {
-    return true;
+  [[nodiscard]] bool Drops(const http::Field& field) const {
+    return http::IsHopByHop(field.id) ||
+           (names_more_ && MayBeNamed(field) && http::IsNamedByConnection(fields_, field.name));
   }
-  constexpr std::array<std::string_view, 8> kKept{"content-length", "host",        "origin",
-                                                  "cookie",         "set-cookie",  "authorization",
-                                                  "content-type",   "x-request-id"};
-  constexpr std::string_view kWebSocket = "sec-websocket-";
-  if (std::any_of(kKept.begin(), kKept.end(),
-                  [&](std::string_view kept) { return EqualsIgnoreCase(kept, name); }) ||
-      EqualsIgnoreCase(name.substr(0, kWebSocket.size()), kWebSocket)) {
-    return false;
+
+ private:
+  // What routing, framing and the handshake were decided by cannot be taken off by naming it in
+  // Connection: the other end must see what was checked here.
+  static bool MayBeNamed(const http::Field& field) noexcept {
+    constexpr std::string_view kWebSocket = "sec-websocket-";
+    switch (field.id) {
+      case FieldId::kAuthorization:
+      case FieldId::kContentLength:
+      case FieldId::kContentType:
+      case FieldId::kCookie:
+      case FieldId::kHost:
+      case FieldId::kOrigin:
+      case FieldId::kSetCookie:
+      case FieldId::kXRequestId:
+        return false;
+      default:
+        return !http::EqualsIgnoreCase(field.name.substr(0, kWebSocket.size()), kWebSocket);
+    }
   }
-  return IsNamedByConnection(fields, name);
+
+  const http::Fields& fields_;
+  bool names_more_ = false;  // than what is dropped anyway; seldom
+};
+
+// What Sluice writes itself, from what it knows.
+bool IsReplaced(FieldId id) noexcept {
+  switch (id) {
+    case FieldId::kContentLength:
+    case FieldId::kForwarded:
+    case FieldId::kHost:
+    case FieldId::kXForwardedFor:
+    case FieldId::kXForwardedHost:
+    case FieldId::kXForwardedProto:
+    case FieldId::kXRequestId:
+      return true;
+    default:
+      return false;
+  }
 }
 
 // All fields of that name as one list, with ", " behind it unless it is empty.
-std::string Inherited(const http::Fields& fields, std::string_view name) {
-  std::string list;
-  http::ForEachListElement(fields, name, [&](std::string_view element) {
-    list += element;
-    list += ", ";
+void AppendInherited(std::string& out, const http::Fields& fields, FieldId id) {
+  http::ForEachListElement(fields, id, [&](std::string_view element) {
+    out += element;
+    out += ", ";
   });
-  return list;
 }
 
 // RFC 7239 section 4: what is not a token goes into quotes, IPv6 into brackets too.
-std::string ForwardedElement(const http::RequestHead& head, const ForwardFacts& facts) {
-  std::string element = "for=";
+void AppendForwardedElement(std::string& out, const http::RequestHead& head,
+                            const ForwardFacts& facts) {
+  out += "for=";
   if (facts.peer_ip.find(':') == std::string_view::npos) {
-    element += facts.peer_ip;
+    out += facts.peer_ip;
   } else {
-    element += "\"[";
-    element += facts.peer_ip;
-    element += "]\"";
+    out += "\"[";
+    out += facts.peer_ip;
+    out += "]\"";
   }
   if (!head.host.empty()) {
-    element += ";host=\"";
-    element += head.host;  // checked: it has no quote in it
-    element += '"';
+    out += ";host=\"";
+    out += head.host;  // checked: it has no quote in it
+    out += '"';
   }
-  element += facts.tls ? ";proto=https" : ";proto=http";
-  return element;
+  out += facts.tls ? ";proto=https" : ";proto=http";
 }
 
 void AppendForwarding(std::string& out, const http::RequestHead& head, const ForwardFacts& facts) {
-  const auto inherited = [&](std::string_view name) {
-    return facts.peer_trusted ? Inherited(head.fields, name) : std::string();
-  };
-  std::string list = inherited("x-forwarded-for");
-  list += facts.peer_ip;
-  AppendField(out, "X-Forwarded-For", list);
+  out += "X-Forwarded-For: ";
+  if (facts.peer_trusted) {
+    AppendInherited(out, head.fields, FieldId::kXForwardedFor);
+  }
+  out += facts.peer_ip;
+  out += "\r\n";
 
-  const auto first_or = [&](std::string_view name, std::string_view otherwise) {
-    const http::Field* field = facts.peer_trusted ? Find(head.fields, name) : nullptr;
+  const auto first_or = [&](FieldId id, std::string_view otherwise) {
+    const http::Field* field = facts.peer_trusted ? Find(head.fields, id) : nullptr;
     return field == nullptr ? otherwise : field->value;
   };
   AppendField(out, "X-Forwarded-Proto",
-              first_or("x-forwarded-proto", facts.tls ? "https" : "http"));
-  if (const std::string_view host = first_or("x-forwarded-host", head.host); !host.empty()) {
+              first_or(FieldId::kXForwardedProto, facts.tls ? "https" : "http"));
+  if (const std::string_view host = first_or(FieldId::kXForwardedHost, head.host); !host.empty()) {
     AppendField(out, "X-Forwarded-Host", host);
   }
-  AppendField(out, "Forwarded", inherited("forwarded") + ForwardedElement(head, facts));
+  out += "Forwarded: ";
+  if (facts.peer_trusted) {
+    AppendInherited(out, head.fields, FieldId::kForwarded);
+  }
+  AppendForwardedElement(out, head, facts);
+  out += "\r\n";
 }
 
 }  // namespace
@@ -105,13 +139,11 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
   out += " HTTP/1.1\r\n";
   // Empty when HTTP/1.0 named none: HTTP/1.1 wants the field all the same (RFC 9110 section 7.2).
   AppendField(out, "Host", head.host);
+  const Filter filter(head.fields);
   for (const http::Field& field : head.fields) {
-    if (IsDropped(head.fields, field.name) || IsForwarding(field.name) ||
-        EqualsIgnoreCase(field.name, "host") || EqualsIgnoreCase(field.name, "x-request-id") ||
-        EqualsIgnoreCase(field.name, "content-length")) {
-      continue;
+    if (!IsReplaced(field.id) && !filter.Drops(field)) {
+      AppendField(out, field.name, field.value);
     }
-    AppendField(out, field.name, field.value);
   }
   AppendForwarding(out, head, facts);
   AppendField(out, "X-Request-Id", facts.request_id);
@@ -142,14 +174,14 @@ std::string ClientHead(const http::ResponseHead& head, const ClientResponse& how
   // 15.5.22). Anywhere else it would offer what is not on offer.
   const bool keep_upgrade = head.status == 101 || head.status == 426;
   bool has_upgrade = false;
+  // RFC 9110 section 8.6: no Content-Length in a 1xx or 204.
+  const bool drop_length = head.status < 200 || head.status == 204;
+  const Filter filter(head.fields);
   for (const http::Field& field : head.fields) {
-    const bool is_upgrade = EqualsIgnoreCase(field.name, "upgrade");
-    if (is_upgrade && keep_upgrade) {
+    if (keep_upgrade && field.id == FieldId::kUpgrade) {
       has_upgrade = true;
-    } else if (IsDropped(head.fields, field.name) ||
-               ((head.status < 200 || head.status == 204) &&
-                EqualsIgnoreCase(field.name, "content-length"))) {
-      continue;  // RFC 9110 section 8.6: no Content-Length in a 1xx or 204
+    } else if (filter.Drops(field) || (drop_length && field.id == FieldId::kContentLength)) {
+      continue;
     }
     AppendField(out, field.name, field.value);
   }

@@ -48,7 +48,7 @@ std::string OriginalClient(const http::RequestHead& head, std::string_view peer_
     return client;
   }
   std::string found;
-  http::ForEachListElement(head.fields, "x-forwarded-for", [&](std::string_view element) {
+  http::ForEachListElement(head.fields, http::FieldId::kXForwardedFor, [&](std::string_view element) {
     // The list grows to the right; keep the last one that nobody we trust has added.
     std::string address(element);
     if (!is_trusted(address)) {

@@ -25,8 +25,8 @@ constexpr Millis kLingerMost{120'000};
 // A connection above a limit is there only to be told so.
 constexpr Millis kSurplusPatience{1'000};
 
-std::string_view FieldValue(const http::RequestHead& head, std::string_view name) noexcept {
-  const http::Field* field = Find(head.fields, name);
+std::string_view FieldValue(const http::RequestHead& head, http::FieldId id) noexcept {
+  const http::Field* field = Find(head.fields, id);
   return field == nullptr ? std::string_view() : field->value;
 }
 
@@ -320,16 +320,16 @@ void Session::FillFacts(const http::RequestHead& head) noexcept {
   facts_->host = head.host;
   facts_->path = head.path;
   facts_->query = head.query;
-  facts_->origin = FieldValue(head, "origin");
-  facts_->user_agent = FieldValue(head, "user-agent");
-  facts_->forwarded_for = FieldValue(head, "x-forwarded-for");
+  facts_->origin = FieldValue(head, http::FieldId::kOrigin);
+  facts_->user_agent = FieldValue(head, http::FieldId::kUserAgent);
+  facts_->forwarded_for = FieldValue(head, http::FieldId::kXForwardedFor);
   facts_->began = core_.services.loop.now();
   const auto is_trusted = [&](const std::string& ip) {
     const auto address = net::Address::FromNumeric(ip, 0);
     return address && core_.view->snapshot->IsTrusted(*address);
   };
   facts_->client_ip = OriginalClient(head, core_.peer.Ip(), is_trusted);
-  const std::string_view id = FieldValue(head, "x-request-id");
+  const std::string_view id = FieldValue(head, http::FieldId::kXRequestId);
   facts_->request_id = IsUsableRequestId(id) ? std::string(id) : RandomId();
 }
 

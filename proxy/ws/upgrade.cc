@@ -7,17 +7,13 @@
 
 #include "proxy/base/base64.h"
 #include "proxy/base/bytes.h"
+#include "proxy/base/c_handle.h"
 
 namespace sluice::ws {
 namespace {
 
+using http::FieldId;
 using http::Fields;
-
-constexpr std::string_view kKeyField = "Sec-WebSocket-Key";
-constexpr std::string_view kAcceptField = "Sec-WebSocket-Accept";
-constexpr std::string_view kVersionField = "Sec-WebSocket-Version";
-constexpr std::string_view kProtocolField = "Sec-WebSocket-Protocol";
-constexpr std::string_view kExtensionsField = "Sec-WebSocket-Extensions";
 
 // No client offers near as many subprotocols or extensions; the bound keeps every comparison of
 // the lists, and the strings that an offer owns, small whatever a 32 KiB head holds.
@@ -134,7 +130,7 @@ class ExtensionReader {
 bool UpgradesToWebSocketOnly(const Fields& fields) {
   std::size_t tokens = 0;
   bool websocket = false;
-  http::ForEachListElement(fields, "Upgrade", [&](std::string_view token) {
+  http::ForEachListElement(fields, FieldId::kUpgrade, [&](std::string_view token) {
     ++tokens;
     websocket = http::EqualsIgnoreCase(token, "websocket");
   });
@@ -148,7 +144,7 @@ bool IsUpgradeKey(std::string_view value) noexcept {
 // Fills `protocols`; false if one is not a token, comes twice, or there are too many.
 bool ReadProtocols(const Fields& fields, std::vector<std::string>& protocols) {
   bool good = true;
-  http::ForEachListElement(fields, kProtocolField, [&](std::string_view protocol) {
+  http::ForEachListElement(fields, FieldId::kSecWebSocketProtocol, [&](std::string_view protocol) {
     good = good && protocols.size() < kMaxOffered && IsToken(protocol) &&
            std::find(protocols.begin(), protocols.end(), protocol) == protocols.end();
     if (good) {
@@ -162,7 +158,7 @@ bool ReadProtocols(const Fields& fields, std::vector<std::string>& protocols) {
 bool ReadExtensions(const Fields& fields, std::vector<std::string>& extensions) {
   bool few = true;
   for (const http::Field& field : fields) {
-    if (!http::EqualsIgnoreCase(field.name, kExtensionsField)) {
+    if (field.id != FieldId::kSecWebSocketExtensions) {
       continue;
     }
     const bool good = ExtensionReader(field.value).ReadList([&](std::string_view name) {
@@ -210,8 +206,8 @@ UpgradeAgreement Disagree(std::string_view reason) {
 // Content-Length of 0 is as wrong, but harmless and seen.
 bool AnnouncesContent(const Fields& fields) noexcept {
   return std::any_of(fields.begin(), fields.end(), [](const http::Field& field) {
-    return http::EqualsIgnoreCase(field.name, "Transfer-Encoding") ||
-           (http::EqualsIgnoreCase(field.name, "Content-Length") && field.value != "0");
+    return field.id == FieldId::kTransferEncoding ||
+           (field.id == FieldId::kContentLength && field.value != "0");
   });
 }
 
@@ -225,9 +221,14 @@ bool Contains(const Strings& strings, std::string_view text) noexcept {
 std::string AcceptKey(std::string_view key) {
   std::string text(key);
   text += "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";  // section 1.3
+  // To look the algorithm up and to set a context up costs more than the digest itself.
+  static const CHandle<EVP_MD, EVP_MD_free> sha1(EVP_MD_fetch(nullptr, "SHA1", nullptr));
+  thread_local const CHandle<EVP_MD_CTX, EVP_MD_CTX_free> context(EVP_MD_CTX_new());
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned int size = 0;
-  if (EVP_Digest(text.data(), text.size(), digest.data(), &size, EVP_sha1(), nullptr) != 1) {
+  if (!sha1 || !context || EVP_DigestInit_ex(context.get(), sha1.get(), nullptr) != 1 ||
+      EVP_DigestUpdate(context.get(), text.data(), text.size()) != 1 ||
+      EVP_DigestFinal_ex(context.get(), digest.data(), &size) != 1) {
     return {};
   }
   return Base64Encode(std::as_bytes(std::span(digest.data(), size)));
@@ -235,7 +236,8 @@ std::string AcceptKey(std::string_view key) {
 
 UpgradeVerdict CheckUpgradeRequest(const http::RequestHead& head) {
   const Fields& fields = head.fields;
-  if (!UpgradesToWebSocketOnly(fields) || !http::HasToken(fields, "Connection", "upgrade")) {
+  if (!UpgradesToWebSocketOnly(fields) ||
+      !http::HasToken(fields, FieldId::kConnection, "upgrade")) {
     return {};
   }
   if (head.method != "GET") {
@@ -245,16 +247,17 @@ UpgradeVerdict CheckUpgradeRequest(const http::RequestHead& head) {
     return Refuse(400, "http_version", "A WebSocket upgrade needs HTTP/1.1.");
   }
   if (head.framing == http::Framing::kChunked || head.content_length > 0 ||
-      http::Find(fields, "Transfer-Encoding") != nullptr) {
+      http::Find(fields, FieldId::kTransferEncoding) != nullptr) {
     return Refuse(400, "body", "A WebSocket upgrade must not have a body.");
   }
-  const http::Field* key = http::Find(fields, kKeyField);
-  if (key == nullptr || http::Count(fields, kKeyField) != 1 || !IsUpgradeKey(key->value)) {
+  const http::Field* key = http::Find(fields, FieldId::kSecWebSocketKey);
+  if (key == nullptr || http::Count(fields, FieldId::kSecWebSocketKey) != 1 ||
+      !IsUpgradeKey(key->value)) {
     return Refuse(400, "key", "Sec-WebSocket-Key must appear once and be base64 of 16 bytes.");
   }
   std::size_t versions = 0;
   for (const http::Field& field : fields) {
-    if (http::EqualsIgnoreCase(field.name, kVersionField)) {
+    if (field.id == FieldId::kSecWebSocketVersion) {
       ++versions;
       if (field.value != "13") {
         return RefuseVersion();
@@ -289,11 +292,11 @@ UpgradeAgreement CheckUpgradeResponse(const http::ResponseHead& head, const Upgr
   if (!UpgradesToWebSocketOnly(fields)) {
     return Disagree("the backend's 101 does not upgrade to websocket");
   }
-  if (!http::HasToken(fields, "Connection", "upgrade")) {
+  if (!http::HasToken(fields, FieldId::kConnection, "upgrade")) {
     return Disagree("the backend's 101 lacks Connection: upgrade");
   }
-  const http::Field* accept = http::Find(fields, kAcceptField);
-  if (accept == nullptr || http::Count(fields, kAcceptField) != 1) {
+  const http::Field* accept = http::Find(fields, FieldId::kSecWebSocketAccept);
+  if (accept == nullptr || http::Count(fields, FieldId::kSecWebSocketAccept) != 1) {
     return Disagree("the backend's 101 must have one Sec-WebSocket-Accept");
   }
   if (offer.accept.empty() || accept->value != offer.accept) {
@@ -304,8 +307,9 @@ UpgradeAgreement CheckUpgradeResponse(const http::ResponseHead& head, const Upgr
   }
   UpgradeAgreement agreement;
   // Sections 11.3.2 and 11.3.4: neither field may appear twice in a response.
-  if (const http::Field* protocol = http::Find(fields, kProtocolField); protocol != nullptr) {
-    if (http::Count(fields, kProtocolField) != 1) {
+  if (const http::Field* protocol = http::Find(fields, FieldId::kSecWebSocketProtocol);
+      protocol != nullptr) {
+    if (http::Count(fields, FieldId::kSecWebSocketProtocol) != 1) {
       return Disagree("the backend's 101 has several Sec-WebSocket-Protocol fields");
     }
     if (!Contains(offer.protocols, protocol->value)) {
@@ -313,8 +317,9 @@ UpgradeAgreement CheckUpgradeResponse(const http::ResponseHead& head, const Upgr
     }
     agreement.protocol = protocol->value;
   }
-  if (const http::Field* extensions = http::Find(fields, kExtensionsField); extensions != nullptr) {
-    if (http::Count(fields, kExtensionsField) != 1) {
+  if (const http::Field* extensions = http::Find(fields, FieldId::kSecWebSocketExtensions);
+      extensions != nullptr) {
+    if (http::Count(fields, FieldId::kSecWebSocketExtensions) != 1) {
       return Disagree("the backend's 101 has several Sec-WebSocket-Extensions fields");
     }
     bool offered = true;

@@ -143,9 +143,9 @@ void CompareHead(const Head& head, std::string_view bytes, std::string text, llh
     RequireEqual("field value", std::string(head.fields[i].value),
                  std::string(http::Trim(reading.fields[i].second)));
   }
-  const bool chunked = http::Count(head.fields, "Transfer-Encoding") > 0;
+  const bool chunked = http::Count(head.fields, http::FieldId::kTransferEncoding) > 0;
   RequireEqual("chunked", std::to_string(chunked), std::to_string((parser.flags & F_CHUNKED) != 0));
-  RequireEqual("has a length", std::to_string(http::Count(head.fields, "Content-Length")),
+  RequireEqual("has a length", std::to_string(http::Count(head.fields, http::FieldId::kContentLength)),
                std::to_string((parser.flags & F_CONTENT_LENGTH) != 0 ? 1 : 0));
   RequireEqual("length", std::to_string(head.content_length),
                std::to_string(parser.content_length));
@@ -159,7 +159,7 @@ void CompareHead(const Head& head, std::string_view bytes, std::string text, llh
       return;
     }
   }
-  if (head.minor_version == 0 && http::HasToken(head.fields, "Connection", "close")) {
+  if (head.minor_version == 0 && http::HasToken(head.fields, http::FieldId::kConnection, "close")) {
     return;
   }
   RequireEqual("keep alive", std::to_string(head.keep_alive),

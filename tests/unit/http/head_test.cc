@@ -1,7 +1,10 @@
 // Proves the small questions that are asked of a parsed head: names, lists, cookies, queries.
 #include "proxy/http/head.h"
 
+#include <cctype>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -13,9 +16,9 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-std::vector<std::string> Elements(const Fields& fields, std::string_view name) {
+std::vector<std::string> Elements(const Fields& fields, FieldId id) {
   std::vector<std::string> out;
-  ForEachListElement(fields, name, [&](std::string_view element) { out.emplace_back(element); });
+  ForEachListElement(fields, id, [&](std::string_view element) { out.emplace_back(element); });
   return out;
 }
 
@@ -29,37 +32,90 @@ TEST(Head, ComparesNamesWithoutCase) {
   EXPECT_FALSE(EqualsIgnoreCase("\xC4", "\xE4"));
 }
 
+TEST(Head, RecognisesEveryNameWithoutCase) {
+  const std::pair<std::string_view, FieldId> names[] = {
+      {"Authorization", FieldId::kAuthorization},
+      {"Connection", FieldId::kConnection},
+      {"Content-Length", FieldId::kContentLength},
+      {"Content-Type", FieldId::kContentType},
+      {"Cookie", FieldId::kCookie},
+      {"Expect", FieldId::kExpect},
+      {"Forwarded", FieldId::kForwarded},
+      {"Host", FieldId::kHost},
+      {"Keep-Alive", FieldId::kKeepAlive},
+      {"Origin", FieldId::kOrigin},
+      {"Proxy-Connection", FieldId::kProxyConnection},
+      {"Sec-WebSocket-Accept", FieldId::kSecWebSocketAccept},
+      {"Sec-WebSocket-Extensions", FieldId::kSecWebSocketExtensions},
+      {"Sec-WebSocket-Key", FieldId::kSecWebSocketKey},
+      {"Sec-WebSocket-Protocol", FieldId::kSecWebSocketProtocol},
+      {"Sec-WebSocket-Version", FieldId::kSecWebSocketVersion},
+      {"Set-Cookie", FieldId::kSetCookie},
+      {"TE", FieldId::kTe},
+      {"Trailer", FieldId::kTrailer},
+      {"Transfer-Encoding", FieldId::kTransferEncoding},
+      {"Upgrade", FieldId::kUpgrade},
+      {"User-Agent", FieldId::kUserAgent},
+      {"X-Forwarded-For", FieldId::kXForwardedFor},
+      {"X-Forwarded-Host", FieldId::kXForwardedHost},
+      {"X-Forwarded-Proto", FieldId::kXForwardedProto},
+      {"X-Request-Id", FieldId::kXRequestId},
+  };
+  std::set<FieldId> seen;
+  for (const auto& [name, id] : names) {
+    std::string text(name);
+    EXPECT_EQ(IdOf(text), id) << text;
+    for (char& c : text) {
+      c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    }
+    EXPECT_EQ(IdOf(text), id) << text;
+    for (char& c : text) {
+      c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+    EXPECT_EQ(IdOf(text), id) << text;
+    EXPECT_EQ(Field(text, "").id, id) << text;
+    EXPECT_EQ(IdOf(text + "s"), FieldId::kOther) << text;
+    EXPECT_EQ(IdOf(text.substr(1)), FieldId::kOther) << text;
+    text.back() = '_';
+    EXPECT_EQ(IdOf(text), FieldId::kOther) << text;
+    seen.insert(id);
+  }
+  EXPECT_EQ(seen.size(), static_cast<std::size_t>(FieldId::kXRequestId)) << "one is missing here";
+  EXPECT_EQ(IdOf(""), FieldId::kOther);
+  EXPECT_EQ(IdOf(std::string(1000, 'h')), FieldId::kOther);
+}
+
 TEST(Head, FindsTheFirstAndCountsAll) {
-  const Fields fields = {{"A", "1"}, {"b", "2"}, {"a", "3"}};
-  ASSERT_NE(Find(fields, "a"), nullptr);
-  EXPECT_EQ(Find(fields, "a")->value, "1");
-  EXPECT_EQ(Find(fields, "B")->value, "2");
-  EXPECT_EQ(Find(fields, "c"), nullptr);
-  EXPECT_EQ(Count(fields, "a"), 2U);
-  EXPECT_EQ(Count(fields, "c"), 0U);
+  const Fields fields = {{"Cookie", "1"}, {"Origin", "2"}, {"cookie", "3"}};
+  ASSERT_NE(Find(fields, FieldId::kCookie), nullptr);
+  EXPECT_EQ(Find(fields, FieldId::kCookie)->value, "1");
+  EXPECT_EQ(Find(fields, FieldId::kOrigin)->value, "2");
+  EXPECT_EQ(Find(fields, FieldId::kHost), nullptr);
+  EXPECT_EQ(Count(fields, FieldId::kCookie), 2U);
+  EXPECT_EQ(Count(fields, FieldId::kHost), 0U);
 }
 
 // RFC 9110 section 5.6.1: fields of one name make up one list; empty elements are skipped.
 TEST(Head, JoinsTheListOfAllFieldsOfAName) {
   const Fields fields = {
       {"Upgrade", "websocket,\t h2c ,, "}, {"Connection", "x"}, {"UPGRADE", ","}, {"upgrade", "b"}};
-  EXPECT_THAT(Elements(fields, "Upgrade"), ElementsAre("websocket", "h2c", "b"));
-  EXPECT_THAT(Elements(fields, "Trailer"), IsEmpty());
-  EXPECT_TRUE(HasToken(fields, "Upgrade", "H2C"));
-  EXPECT_TRUE(HasToken(fields, "upgrade", "B"));
-  EXPECT_FALSE(HasToken(fields, "Upgrade", "web"));
-  EXPECT_FALSE(HasToken(fields, "Upgrade", ""));
+  EXPECT_THAT(Elements(fields, FieldId::kUpgrade), ElementsAre("websocket", "h2c", "b"));
+  EXPECT_THAT(Elements(fields, FieldId::kTrailer), IsEmpty());
+  EXPECT_TRUE(HasToken(fields, FieldId::kUpgrade, "H2C"));
+  EXPECT_TRUE(HasToken(fields, FieldId::kUpgrade, "B"));
+  EXPECT_FALSE(HasToken(fields, FieldId::kUpgrade, "web"));
+  EXPECT_FALSE(HasToken(fields, FieldId::kUpgrade, ""));
 }
 
 // RFC 9110 section 7.6.1
 TEST(Head, KnowsWhatBelongsToOneConnection) {
   for (const std::string_view name : {"connection", "Keep-Alive", "PROXY-CONNECTION", "te",
                                       "Trailer", "transfer-encoding", "Upgrade"}) {
-    EXPECT_TRUE(IsHopByHop(name)) << name;
+    EXPECT_TRUE(IsHopByHop(IdOf(name))) << name;
   }
   for (const std::string_view name :
        {"Host", "Content-Length", "Connections", "T", "Trailers", "Sec-WebSocket-Key", ""}) {
-    EXPECT_FALSE(IsHopByHop(name)) << name;
+    EXPECT_FALSE(IsHopByHop(IdOf(name))) << name;
   }
   const Fields fields = {{"Connection", "Upgrade, X-Secret"}, {"connection", "close"}};
   EXPECT_TRUE(IsNamedByConnection(fields, "x-secret"));
