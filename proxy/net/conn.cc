@@ -56,7 +56,7 @@ bool Conn::Write(Bytes bytes) noexcept {
   if (!open() || write_failed_ || fin_wanted_) {
     return false;
   }
-  if (out_.empty() && !connecting_) {
+  if (!backlog_ && !connecting_) {
     const IoResult result = WriteSome(bytes);
     if (result.status == IoStatus::kError) {
       FailWrite();
@@ -67,10 +67,61 @@ bool Conn::Write(Bytes bytes) noexcept {
     }
     bytes = bytes.subspan(result.bytes);
   }
-  out_.Append(bytes);
+  Keep(bytes);
   NotePending();
   UpdateInterest();
   return true;
+}
+
+std::optional<IoResult> Conn::SpliceTo(Conn& to, std::size_t most) noexcept {
+  if (!open() || read_ended_ || transport_ || !to.open() || to.transport_ || to.connecting_ ||
+      to.write_failed_ || to.fin_wanted_) {
+    return std::nullopt;
+  }
+  std::unique_ptr<Pipe> pipe;
+  if (!to.backlog_) {
+    pipe = loop_.pipes().Borrow();
+  } else if (to.backlog_->bytes.empty()) {
+    pipe = std::move(to.backlog_->pipe);
+    to.backlog_.reset();
+  }
+  if (!pipe) {
+    return std::nullopt;
+  }
+  const std::optional<IoResult> got = pipe->Fill(fd_.get(), most);
+  if (pipe->size() > 0 && pipe->Drain(to.fd_.get()).status == IoStatus::kError) {
+    loop_.pipes().Return(std::move(pipe));
+    to.FailWrite();
+  } else if (pipe->size() > 0) {
+    to.backlog_ = std::make_unique<Backlog>();
+    to.backlog_->pipe = std::move(pipe);
+  } else {
+    loop_.pipes().Return(std::move(pipe));
+  }
+  to.NotePending();
+  to.UpdateInterest();
+  if (got && (got->status == IoStatus::kEof || got->status == IoStatus::kError)) {
+    read_ended_ = true;
+    UpdateInterest();
+  }
+  return got;
+}
+
+void Conn::Keep(Bytes bytes) {
+  if (bytes.empty()) {
+    return;  // taken by the transport, which keeps its ciphertext itself
+  }
+  if (!backlog_) {
+    backlog_ = std::make_unique<Backlog>();
+  }
+  backlog_->bytes.Append(bytes);
+}
+
+void Conn::DropBacklog() noexcept {
+  if (backlog_ && backlog_->pipe) {
+    loop_.pipes().Return(std::move(backlog_->pipe));
+  }
+  backlog_.reset();
 }
 
 void Conn::FinishWrite() noexcept {
@@ -99,17 +150,19 @@ void Conn::Flush() noexcept {
         return;
       }
     }
-    if (out_.empty()) {
+    if (!backlog_) {
       break;
     }
-    const IoResult result = WriteSome(out_.front());
-    if (result.status == IoStatus::kError) {
+    const IoStatus status = FlushBacklog();
+    if (status == IoStatus::kError) {
       FailWrite();
       return;
     }
-    out_.Consume(result.bytes);
-    if (result.status == IoStatus::kWouldBlock || result.bytes == 0) {
+    if (status == IoStatus::kWouldBlock) {
       return;
+    }
+    if (backlog_->size() == 0) {
+      DropBacklog();
     }
   }
   if (fin_wanted_ && !fin_sent_) {
@@ -125,9 +178,24 @@ void Conn::Flush() noexcept {
   }
 }
 
+// One step: kOk when something has gone.
+IoStatus Conn::FlushBacklog() noexcept {
+  if (backlog_->pipe) {
+    const IoStatus status = backlog_->pipe->Drain(fd_.get()).status;
+    if (backlog_->pipe->size() == 0) {
+      loop_.pipes().Return(std::move(backlog_->pipe));
+    }
+    return status;
+  }
+  const IoResult result = WriteSome(backlog_->bytes.front());
+  backlog_->bytes.Consume(result.bytes);
+  return result.status == IoStatus::kOk && result.bytes == 0 ? IoStatus::kWouldBlock
+                                                             : result.status;
+}
+
 void Conn::FailWrite() noexcept {
   write_failed_ = true;
-  out_.Clear();
+  DropBacklog();
   NotePending();
   UpdateInterest();
 }
@@ -161,7 +229,7 @@ void Conn::Close() noexcept {
   event_.Remove();
   interest_ = 0;
   transport_.reset();
-  out_.Clear();
+  DropBacklog();
   NotePending();
   fd_.Reset();
   connecting_ = false;
@@ -171,20 +239,17 @@ void Conn::Close() noexcept {
 void Conn::NotePending() noexcept {
   const std::size_t now = pending();
   loop_.AddBuffered(static_cast<std::int64_t>(now) - static_cast<std::int64_t>(noted_pending_));
-  noted_pending_ = now;
+  noted_pending_ = static_cast<std::uint32_t>(now);
 }
 
 void Conn::UpdateInterest() noexcept {
-  short wanted = 0;
+  std::uint8_t wanted = 0;
   if (connecting_) {
     wanted = EV_WRITE;
   } else if (open()) {
-    if (paused_ == 0 && !read_ended_) {
-      wanted |= EV_READ;
-    }
-    if (!write_failed_ && pending() > 0) {
-      wanted |= EV_WRITE;
-    }
+    const bool read = paused_ == 0 && !read_ended_;
+    const bool write = !write_failed_ && pending() > 0;
+    wanted = static_cast<std::uint8_t>((read ? EV_READ : 0) | (write ? EV_WRITE : 0));
   }
   if (wanted == interest_) {
     return;

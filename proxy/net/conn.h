@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "proxy/base/unique_fd.h"
 #include "proxy/net/event.h"
@@ -70,6 +71,15 @@ class Conn final : public Mortal {
   // stops reading the source.
   bool Write(Bytes bytes) noexcept;
 
+  // Moves at most `most` bytes from this socket to `to` without bringing them into memory, for
+  // pieces so large that copying them costs more than two calls of splice(2). Read() and Write() in
+  // one: what the kernel of `to` refuses waits in a pipe and counts as its pending(), and writing
+  // may fail for good (to.write_failed()). kOk with bytes > 0: so many have left this socket.
+  // kWouldBlock: nothing is there, or `to` has no room; with to.pending() > 0 the caller stops
+  // reading until that is gone. Nothing at all: not possible now (TLS, bytes that wait in memory,
+  // no pipe to be had), so the bytes have to be copied.
+  [[nodiscard]] std::optional<IoResult> SpliceTo(Conn& to, std::size_t most) noexcept;
+
   // After everything pending: close_notify if there is TLS, then FIN. Nothing may be written
   // afterwards. Idempotent.
   void FinishWrite() noexcept;
@@ -93,36 +103,52 @@ class Conn final : public Mortal {
 
   // Bytes that wait for the kernel; none once writing has failed.
   [[nodiscard]] std::size_t pending() const noexcept {
-    return write_failed_ ? 0 : out_.size() + (transport_ ? transport_->pending() : 0);
+    return write_failed_
+               ? 0
+               : (backlog_ ? backlog_->size() : 0) + (transport_ ? transport_->pending() : 0);
   }
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] Transport* transport() const noexcept { return transport_.get(); }
 
  private:
+  // What the kernel has refused, in this order.
+  struct Backlog {
+    std::unique_ptr<Pipe> pipe;  // spliced bytes; null: none
+    OutBuffer bytes;
+
+    [[nodiscard]] std::size_t size() const noexcept {
+      return bytes.size() + (pipe ? pipe->size() : 0);
+    }
+  };
+
   void OnEvent(short what) noexcept;
   void Flush() noexcept;
+  [[nodiscard]] IoStatus FlushBacklog() noexcept;
   [[nodiscard]] IoResult WriteSome(Bytes bytes) noexcept;
+  void Keep(Bytes bytes);
+  void DropBacklog() noexcept;
   void FailWrite() noexcept;
   void NotePending() noexcept;
   void UpdateInterest() noexcept;
   void ReadHidden() noexcept;
 
+  // Two of these make most of an idle session's memory.
   Loop& loop_;
   ConnSink& sink_;
-  UniqueFd fd_;
-  Event event_;  // after fd_: removed before the descriptor closes
   std::unique_ptr<Transport> transport_;
-  OutBuffer out_;
-  std::size_t noted_pending_ = 0;  // what loop_'s total counts for this conn
-  short interest_ = 0;
-  std::uint8_t paused_ = 0;  // bits of Pause
-  bool connecting_ = false;
-  bool read_ended_ = false;
-  bool write_failed_ = false;
-  bool fin_wanted_ = false;
-  bool notify_written_ = false;  // the transport has written its own end
-  bool fin_sent_ = false;
+  std::unique_ptr<Backlog> backlog_;  // null: nothing waits here
+  UniqueFd fd_;
+  std::uint32_t noted_pending_ = 0;  // what loop_'s total counts for this conn
+  std::uint8_t interest_ = 0;        // EV_READ, EV_WRITE: what event_ is registered for
+  std::uint8_t paused_ = 0;          // bits of Pause
+  bool connecting_ : 1 = false;
+  bool read_ended_ : 1 = false;
+  bool write_failed_ : 1 = false;
+  bool fin_wanted_ : 1 = false;
+  bool notify_written_ : 1 = false;  // the transport has written its own end
+  bool fin_sent_ : 1 = false;
+  Event event_;  // after fd_: removed before the descriptor closes
 };
 
 }  // namespace sluice::net

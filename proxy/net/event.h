@@ -44,26 +44,23 @@ class Event {
   void Add(event_base* base, int fd, short what, T* self) noexcept {
     Remove();
     event_assign(&event_, base, fd, what, &CallOwner<Method>, self);
-    added_ = event_add(&event_, nullptr) == 0;
-    assert(added_);
+    [[maybe_unused]] const bool added = event_add(&event_, nullptr) == 0;
+    assert(added);
   }
 
+  // Idempotent.
   void Remove() noexcept {
-    if (added_) {
+    if (event_initialized(&event_) != 0) {
       event_del(&event_);
-      added_ = false;
     }
   }
 
-  [[nodiscard]] bool added() const noexcept { return added_; }
-
   // Makes the callback run in this turn of the loop or the next, as if `what` had happened.
-  // REQUIRES: added().
+  // REQUIRES: it is registered.
   void Activate(short what) noexcept { event_active(&event_, what, 0); }
 
  private:
   event event_{};
-  bool added_ = false;
 };
 
 // Fires once, `delay` after the last Arm. Holds memory only between Arm and Cancel: an idle session

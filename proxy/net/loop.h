@@ -13,6 +13,7 @@
 #include "proxy/base/clock.h"
 #include "proxy/base/unique_fd.h"
 #include "proxy/net/event.h"
+#include "proxy/net/pipe.h"
 
 namespace sluice::net {
 
@@ -56,6 +57,9 @@ class Loop {
   void AddBuffered(std::int64_t change) noexcept { buffered_ += change; }
   [[nodiscard]] std::int64_t buffered() const noexcept { return buffered_; }
 
+  // Lent to the conns of this loop.
+  [[nodiscard]] PipePool& pipes() noexcept { return pipes_; }
+
   // The time, read at most once a turn: good for deadlines, not for measuring inside a turn.
   [[nodiscard]] Instant now() noexcept {
     if (!now_known_) {
@@ -71,6 +75,7 @@ class Loop {
   EventBasePtr base_;
   UniqueFd wake_fd_;
   Event wake_event_;
+  PipePool pipes_;  // before graveyard_: the dead give theirs back
   std::vector<std::unique_ptr<Mortal>> graveyard_;
   Instant now_{};
   bool now_known_ = false;

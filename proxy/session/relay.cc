@@ -1,5 +1,6 @@
 #include "proxy/session/relay.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <openssl/rand.h>
@@ -20,6 +21,18 @@ constexpr unsigned kMostExtensions = 12;
 
 // One read in so many is timed for relay_seconds: often enough for a histogram, too seldom to cost.
 constexpr unsigned kSampleEvery = 64;
+
+// A frame with at least this much to come is spliced: below, two system calls and a pipe cost more
+// than the copying. Found by tests/bench/run.py with messages of 64 KiB to 1 MiB.
+constexpr std::uint64_t kSpliceLeast = 64 * 1024;
+
+// One splice at most, so that a fast sender does not keep the loop from the others.
+constexpr std::uint64_t kSpliceMost = 256 * 1024;
+
+constexpr std::size_t kReadAfterSplice = 4 * 1024;
+
+// When a splice finds less than this, the sender is slow and is read like any other.
+constexpr std::size_t kSpliceWorth = 16 * 1024;
 
 // What 1012 is registered as. drain.reason may speak of a deploy, and this is none.
 constexpr std::string_view kBackendLostReason = "service restart";
@@ -81,6 +94,13 @@ void Relay::Start(Bytes early_client, Bytes early_backend) noexcept {
   }
 }
 
+Relay::Ending& Relay::ending() noexcept {
+  if (!ending_) {
+    ending_ = std::make_unique<Ending>();
+  }
+  return *ending_;
+}
+
 // The path of every byte.
 
 void Relay::OnReadable(Side side) noexcept {
@@ -89,9 +109,14 @@ void Relay::OnReadable(Side side) noexcept {
   }
   const bool sample = ++reads_ % kSampleEvery == 0;
   const Instant before = sample ? Now() : Instant();
-  const net::IoResult got = core_.conn(side).Read(core_.services.scratch);
+  if (leg(side).bulk && Splice(side)) {
+    return;
+  }
+  const std::span<std::byte> into = core_.services.scratch.first(ReadSize(side));
+  const net::IoResult got = core_.conn(side).Read(into);
   switch (got.status) {
     case IoStatus::kOk:
+      leg(side).bulk = got.bytes == into.size();
       Take(side, core_.services.scratch.first(got.bytes));
       if (sample) {
         core_.services.block.relay_seconds.Observe(
@@ -107,6 +132,59 @@ void Relay::OnReadable(Side side) noexcept {
     case IoStatus::kWouldBlock:
       break;
   }
+}
+
+// After a frame that was spliced another one is likely: of that one only the header is to be read.
+std::size_t Relay::ReadSize(Side side) noexcept {
+  Leg& source = leg(side);
+  const std::size_t most = core_.services.scratch.size();
+  if (!source.spliced) {
+    return most;
+  }
+  source.spliced = false;
+  return static_cast<std::size_t>(
+      std::min<std::uint64_t>(source.tracker.payload_left() + kReadAfterSplice, most));
+}
+
+// Moves a piece of a large frame past us instead of through us. False: not now, read it.
+bool Relay::Splice(Side from) noexcept {
+  Leg& source = leg(from);
+  const std::uint64_t left = source.tracker.payload_left();
+  // With discard nothing is forwarded; a side that has closed is not sent anything.
+  if (left < kSpliceLeast || source.discard || leg(Other(from)).close_out) {
+    return false;
+  }
+  net::Conn& destination = core_.conn(Other(from));
+  // The last byte of a frame is read, so that its end is seen where all ends are seen.
+  const auto moved = core_.conn(from).SpliceTo(
+      destination, static_cast<std::size_t>(std::min<std::uint64_t>(left - 1, kSpliceMost)));
+  if (!moved) {
+    return false;
+  }
+  switch (moved->status) {
+    case IoStatus::kOk:
+      source.tracker.Skip(moved->bytes);
+      source.spliced = true;
+      source.bulk = moved->bytes >= kSpliceWorth;
+      CountForwarded(from, moved->bytes);
+      break;
+    case IoStatus::kWouldBlock:
+      source.bulk = destination.pending() > 0;  // else it is the source that has run dry
+      break;
+    case IoStatus::kEof:
+      OnEnd(from, false);
+      return true;
+    case IoStatus::kError:
+      OnEnd(from, true);
+      return true;
+  }
+  if (destination.write_failed()) {
+    StopForwarding(from);
+  } else if (destination.pending() > core_.high_watermark() ||
+             (destination.pending() > 0 && moved->status == IoStatus::kWouldBlock)) {
+    HoldBack(from);
+  }
+  return true;
 }
 
 void Relay::Take(Side from, Bytes bytes) noexcept {
@@ -135,7 +213,10 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
         // Forward up to the frame that is not decided yet and keep its start.
         forward_whole();
         if (!source.discard) {
-          source.carry += AsText(bytes.subspan(whole));
+          if (!source.carry) {
+            source.carry = std::make_unique<std::string>();
+          }
+          *source.carry += AsText(bytes.subspan(whole));
         }
       } else {
         Forward(from, bytes.subspan(sent));
@@ -150,7 +231,7 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
           whole += step.consumed;
         }
         forward_whole();
-        source.carry.clear();
+        source.carry.reset();
         OnCloseFrame(from);
         break;
       }
@@ -194,15 +275,16 @@ void Relay::Forward(Side from, Bytes bytes) noexcept {
   }
   std::size_t count = bytes.size();
   bool written = false;
-  if (source.carry.empty()) {
+  if (!source.carry) {
     if (bytes.empty()) {
       return;
     }
     written = destination.Write(bytes);
   } else {
-    const std::string joined = std::exchange(source.carry, {}) + std::string(AsText(bytes));
-    count = joined.size();
-    written = destination.Write(AsBytes(joined));
+    const std::unique_ptr<std::string> joined = std::move(source.carry);
+    *joined += AsText(bytes);
+    count = joined->size();
+    written = destination.Write(AsBytes(*joined));
   }
   if (!written) {
     // Nobody hears it any more. Said here because a side that had finished its own direction is
@@ -210,12 +292,23 @@ void Relay::Forward(Side from, Bytes bytes) noexcept {
     StopForwarding(from);
     return;
   }
-  source.bytes += count;
+  CountForwarded(from, count);
+  if (destination.pending() > core_.high_watermark()) {
+    HoldBack(from);
+  }
+}
+
+void Relay::CountForwarded(Side from, std::size_t count) noexcept {
+  leg(from).bytes += count;
   block_.bytes[Index(from)].Add(count);
-  if (destination.pending() > core_.high_watermark() &&
-      !core_.conn(from).IsPaused(Pause::kPeerFull)) {
+}
+
+// Does not read `from` until the other side has taken what waits for it.
+void Relay::HoldBack(Side from) noexcept {
+  net::Conn& conn = core_.conn(from);
+  if (!conn.IsPaused(Pause::kPeerFull)) {
     block_.backpressure_pauses[Index(from)].Add();
-    core_.conn(from).PauseRead(Pause::kPeerFull);
+    conn.PauseRead(Pause::kPeerFull);
   }
 }
 
@@ -244,7 +337,7 @@ bool Relay::AtFrameBoundary(Side from) const noexcept {
     return source.stopped_at_frame;
   }
   // Bytes held back were not forwarded: to the far side the frame has not begun.
-  return source.tracker.at_frame_boundary() || !source.carry.empty();
+  return source.tracker.at_frame_boundary() || source.carry;
 }
 
 bool Relay::AtMessageBoundary(Side from) const noexcept {
@@ -259,7 +352,7 @@ void Relay::StopForwarding(Side from) noexcept {
     source.stopped_at_frame = AtFrameBoundary(from);
     source.stopped_at_message = AtMessageBoundary(from);
     source.discard = true;
-    source.carry.clear();
+    source.carry.reset();
   }
 }
 
@@ -267,8 +360,8 @@ bool Relay::MustStopAt(Side from) const noexcept {
   switch (stage_) {
     case Stage::kFinishMessage:
       return from == Side::kClient &&
-             (ours_.finish_message && patience_ == 0 ? AtMessageBoundary(from)
-                                                     : AtFrameBoundary(from));
+             (ending_->ours.finish_message && patience_ == 0 ? AtMessageBoundary(from)
+                                                             : AtFrameBoundary(from));
     case Stage::kAwaitBoundary:
       return from == Side::kBackend &&
              (patience_ == 0 ? AtMessageBoundary(from) : AtFrameBoundary(from));
@@ -332,8 +425,8 @@ void Relay::OnLost(Side side) noexcept {
   }
   if (side == Side::kClient) {
     Initiate(ClosedBy::kClient, 0);
-    if (why_.empty()) {
-      why_ = "client_lost";
+    if (ending().why.empty()) {
+      ending().why = "client_lost";
     }
     // The backend learns it as it would without us: by the end of the stream.
     there.FinishWrite();
@@ -341,7 +434,7 @@ void Relay::OnLost(Side side) noexcept {
     const std::uint16_t code = core_.route(facts_).close_code;
     if (by_ == ClosedBy::kCount) {
       core_.backend_block(facts_).failures[metrics::BackendFailure::kLost].Add();
-      why_ = torn ? "backend_lost_in_frame" : "backend_lost";
+      ending().why = torn ? "backend_lost_in_frame" : "backend_lost";
       Initiate(ClosedBy::kBackend, torn ? 0 : code);
     }
     if (stage_ == Stage::kOpen && !other.close_out) {
@@ -355,7 +448,7 @@ void Relay::OnLost(Side side) noexcept {
     }
   }
   if (stage_ == Stage::kOpen) {
-    seen_at_timer_ = leg(Side::kClient).bytes + leg(Side::kBackend).bytes;
+    ending().seen_at_timer = leg(Side::kClient).bytes + leg(Side::kBackend).bytes;
     ArmTimer(core_.config().server.close_timeout);
   }
 }
@@ -401,8 +494,8 @@ void Relay::BeginClose(const OurClose& close) noexcept {
   if (done_ || stage_ != Stage::kOpen || IsClosing()) {
     return;  // it ends in order already, with a deadline of its own
   }
-  ours_ = close;
-  why_ = close.why;
+  ending().ours = close;
+  ending().why = close.why;
   Initiate(ClosedBy::kSluice, close.client_code);
   EnterStage(Stage::kFinishMessage, core_.config().drain.message_grace);
   Advance();
@@ -438,15 +531,16 @@ void Relay::Advance() noexcept {
 
   if (stage_ == Stage::kFinishMessage) {
     const bool client_over = client.close_in || client.lost || client.bad;
-    const bool boundary = patience_ > 0 || !ours_.finish_message ? AtFrameBoundary(Side::kClient)
-                                                                 : AtMessageBoundary(Side::kClient);
+    const bool boundary = patience_ > 0 || !ending().ours.finish_message
+                              ? AtFrameBoundary(Side::kClient)
+                              : AtMessageBoundary(Side::kClient);
     if (!boundary && !client_over && patience_ < 2) {
       return;
     }
     client_conn.PauseRead(Pause::kDraining);
     if (!backend.lost && !backend.close_out) {
       if (AtFrameBoundary(Side::kClient)) {
-        WriteClose(Side::kBackend, ours_.backend_code, ours_.reason);
+        WriteClose(Side::kBackend, ending().ours.backend_code, ending().ours.reason);
       } else {
         // The client's frame did not end: there is no place for a CLOSE on the backend's side.
         block_.torn[TornReason::kDeadline].Add();
@@ -474,7 +568,7 @@ void Relay::Advance() noexcept {
     StopForwarding(Side::kBackend);
     if (!client.lost && !client.close_out) {
       if (boundary) {
-        WriteClose(Side::kClient, ours_.client_code, ours_.reason);
+        WriteClose(Side::kClient, ending().ours.client_code, ending().ours.reason);
       } else {
         if (!backend.lost) {  // else it was counted when it was lost
           block_.torn[TornReason::kDeadline].Add();
@@ -522,19 +616,19 @@ void Relay::OnTimer(short) noexcept {
   // One side is gone or has closed, and the rest did not come in time. As long as data still moves
   // towards a side that only finished its own direction, wait on.
   const std::uint64_t seen = leg(Side::kClient).bytes + leg(Side::kBackend).bytes;
-  if (!IsClosing() && seen != seen_at_timer_) {
-    seen_at_timer_ = seen;
+  if (!IsClosing() && seen != ending().seen_at_timer) {
+    ending().seen_at_timer = seen;
     ArmTimer(core_.config().server.close_timeout);
     return;
   }
   // A slow side that still takes what was written before its CLOSE is waited for, within reason.
   const std::size_t pending = core_.client.pending() + core_.backend->pending();
-  if (pending < pending_at_timer_ && ++extensions_ < kMostExtensions) {
-    pending_at_timer_ = pending;
+  if (pending < ending().pending_at_timer && ++ending().extensions < kMostExtensions) {
+    ending().pending_at_timer = pending;
     ArmTimer(core_.config().server.close_timeout);
     return;
   }
-  pending_at_timer_ = pending;
+  ending().pending_at_timer = pending;
   if (++patience_ == 1) {
     AnswerMissing();
     ArmTimer(core_.config().server.close_timeout);
@@ -579,13 +673,13 @@ void Relay::Cut(std::string_view why) noexcept {
   if (done_) {
     return;
   }
-  if (why_.empty()) {
-    why_ = why;
+  if (ending().why.empty()) {
+    ending().why = why;
   }
   const std::uint16_t code = core_.route(facts_).close_code;
   Initiate(ClosedBy::kSluice, code);
   if (!leg(Side::kBackend).close_out && AtFrameBoundary(Side::kClient)) {
-    WriteClose(Side::kBackend, ours_.backend_code, core_.config().drain.reason);
+    WriteClose(Side::kBackend, ending().ours.backend_code, core_.config().drain.reason);
   }
   if (!leg(Side::kClient).close_out && AtFrameBoundary(Side::kBackend)) {
     WriteClose(Side::kClient, code, core_.config().drain.reason);
@@ -619,8 +713,8 @@ void Relay::Finish() noexcept {
   record.close_code_client = client.code;
   record.close_code_backend = backend.code;
   record.closed_by = metrics::Name(by_);
-  record.close_reason = ours_.reason;
-  record.reason = why_;
+  record.close_reason = ending().ours.reason;
+  record.reason = ending().why;
   core_.services.access_log.Write(record);
 
   core_.DropBackend();

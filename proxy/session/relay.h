@@ -19,6 +19,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -78,26 +79,42 @@ class Relay final : public net::Mortal {
   struct Leg {
     explicit Leg(const ws::FrameRules& rules) noexcept : tracker(rules) {}
 
-    ws::FrameTracker tracker;  // of what comes from this side
-    std::string carry;         // the start of a frame from this side, not forwarded yet
-    std::uint64_t bytes = 0;   // forwarded from this side
+    ws::FrameTracker tracker;            // of what comes from this side
+    std::unique_ptr<std::string> carry;  // the start of a frame from this side, not forwarded yet
+    std::uint64_t bytes = 0;             // forwarded from this side
     std::uint64_t messages = 0;
-    std::uint16_t code = 0;         // of the first CLOSE seen on this leg, either way
-    bool close_in = false;          // a CLOSE came from this side
-    bool close_out = false;         // a CLOSE went to this side
-    bool lost = false;              // the side ended without a CLOSE
-    bool bad = false;               // the side broke the frame rules; it is not parsed any more
-    bool discard = false;           // what still comes from this side is read and dropped
-    bool stopped_at_frame = false;  // with discard: where forwarding stopped
-    bool stopped_at_message = false;
+    std::uint16_t code = 0;             // of the first CLOSE seen on this leg, either way
+    bool bulk : 1 = false;              // its socket was found with more in it than one read takes
+    bool spliced : 1 = false;           // the last bytes from it were spliced
+    bool close_in : 1 = false;          // a CLOSE came from this side
+    bool close_out : 1 = false;         // a CLOSE went to this side
+    bool lost : 1 = false;              // the side ended without a CLOSE
+    bool bad : 1 = false;               // it broke the frame rules; it is not parsed any more
+    bool discard : 1 = false;           // what still comes from this side is read and dropped
+    bool stopped_at_frame : 1 = false;  // with discard: where forwarding stopped
+    bool stopped_at_message : 1 = false;
+  };
+
+  // What only a session that is about to end has to know.
+  struct Ending {
+    OurClose ours;
+    std::string_view why;             // static word for the access log
+    std::uint64_t seen_at_timer = 0;  // bytes forwarded so far, at the last deadline
+    std::size_t pending_at_timer = static_cast<std::size_t>(-1);
+    unsigned extensions = 0;
   };
 
   [[nodiscard]] Leg& leg(Side side) noexcept { return legs_[Index(side)]; }
   [[nodiscard]] const Leg& leg(Side side) const noexcept { return legs_[Index(side)]; }
+  [[nodiscard]] Ending& ending() noexcept;
 
+  [[nodiscard]] std::size_t ReadSize(Side side) noexcept;
+  [[nodiscard]] bool Splice(Side from) noexcept;
   void Take(Side from, Bytes bytes) noexcept;
   void CountMessage(Side from, Leg& source) noexcept;
   void Forward(Side from, Bytes bytes) noexcept;
+  void CountForwarded(Side from, std::size_t count) noexcept;
+  void HoldBack(Side from) noexcept;
   void OnCloseFrame(Side from) noexcept;
   void StopForwarding(Side from) noexcept;
   void OnEnd(Side side, bool broken) noexcept;
@@ -128,19 +145,15 @@ class Relay final : public net::Mortal {
   metrics::RouteBlock& block_;  // of the session's route
   std::array<Leg, kSides> legs_;
   net::Timer timer_;
-  OurClose ours_;
-  std::string_view why_;  // static word for the access log
-  std::uint64_t seen_at_timer_ = 0;
-  std::size_t pending_at_timer_ = static_cast<std::size_t>(-1);
-  unsigned extensions_ = 0;
+  std::unique_ptr<Ending> ending_;  // made when it is first asked for: see ending()
   Instant began_;
   unsigned reads_ = 0;                                // for sampling relay_seconds
   std::uint16_t code_ = 0;                            // what closes_total says
   metrics::ClosedBy by_ = metrics::ClosedBy::kCount;  // kCount: nobody yet
   Stage stage_ = Stage::kOpen;
   std::uint8_t patience_ = 0;  // deadlines that have passed in this stage
-  bool forced_ = false;
-  bool done_ = false;
+  bool forced_ : 1 = false;
+  bool done_ : 1 = false;
 };
 
 }  // namespace sluice::session

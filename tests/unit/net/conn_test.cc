@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -523,6 +524,184 @@ TEST_F(ConnTest, NothingIsPendingAfterAWriteFailedUnderATransport) {
   ASSERT_TRUE(driver.Until([&] { return conn.write_failed(); }));
   EXPECT_EQ(conn.pending(), 0U);
   EXPECT_EQ(loop.buffered(), 0);
+}
+
+// Two conns as a relay has them: what comes from `peer` goes out to `far`.
+class SpliceTest : public ConnTest {
+ protected:
+  // `buffer` as in TcpPair, for the socket of `to`.
+  void ConnectBoth(int buffer = 0) {
+    ::signal(SIGPIPE, SIG_IGN);  // as the program does
+    Connect();
+    auto [ours, theirs] = TcpPair(buffer);
+    far = std::make_unique<Peer>(std::move(theirs));
+    to.Open(std::move(ours), nullptr);
+    owner.reading = false;
+  }
+
+  // Splices until nothing more can be moved; what has left `conn`.
+  std::size_t SpliceAll(std::size_t most = 1U << 20U) {
+    std::size_t total = 0;
+    for (;;) {
+      const auto moved = conn.SpliceTo(to, most);
+      if (!moved || moved->status != IoStatus::kOk) {
+        return total;
+      }
+      total += moved->bytes;
+    }
+  }
+
+  Owner far_owner;
+  Conn to{loop, far_owner};
+  std::unique_ptr<Peer> far;
+};
+
+std::string Counted(std::size_t size) {
+  std::string text(size, '\0');
+  for (std::size_t i = 0; i < size; ++i) {
+    text[i] = static_cast<char>((i ^ (i >> 8U)) % 253);
+  }
+  return text;
+}
+
+TEST_F(SpliceTest, MovesAtMostWhatItIsAsked) {
+  ConnectBoth();
+  peer->Send("abcdef");
+  const auto moved = conn.SpliceTo(to, 4);
+  ASSERT_TRUE(moved);
+  EXPECT_EQ(moved->status, IoStatus::kOk);
+  EXPECT_EQ(moved->bytes, 4U);
+  EXPECT_EQ(to.pending(), 0U);
+  EXPECT_EQ(far->Receive(), "abcd");
+  EXPECT_EQ(conn.SpliceTo(to, 100)->bytes, 2U);
+  EXPECT_EQ(conn.SpliceTo(to, 100)->status, IoStatus::kWouldBlock);
+  EXPECT_EQ(loop.pipes().lent(), 0U);
+}
+
+TEST_F(SpliceTest, WhatTheKernelRefusesWaitsInOrderWithWhatIsWrittenBehindIt) {
+  ConnectBoth(kSmall);
+  const std::string text = Counted(100'000);
+  peer->Send(text);
+  std::size_t moved = 0;
+  ASSERT_TRUE(driver.Until([&] {
+    moved += SpliceAll();
+    return to.pending() > 0 && moved >= 60'000;
+  }));
+  EXPECT_EQ(loop.pipes().lent(), 1U);
+  EXPECT_EQ(loop.buffered(), static_cast<std::int64_t>(to.pending()));
+  EXPECT_TRUE(to.Write(AsBytes("behind it")));
+  EXPECT_FALSE(conn.SpliceTo(to, 100).has_value()) << "spliced past bytes that wait in memory";
+  std::string got;
+  ASSERT_TRUE(driver.Until([&] {
+    got += far->Receive();
+    return got.size() == moved + 9;
+  }));
+  EXPECT_EQ(got, text.substr(0, moved) + "behind it");
+  EXPECT_EQ(to.pending(), 0U);
+  EXPECT_EQ(loop.buffered(), 0);
+  EXPECT_EQ(loop.pipes().lent(), 0U);
+}
+
+TEST_F(SpliceTest, GoesOnWithThePipeThatIsStillFull) {
+  ConnectBoth(kSmall);
+  const std::string text = Counted(1'500'000);
+  std::size_t sent = 0;
+  std::size_t moved = 0;
+  std::string got;
+  ASSERT_TRUE(driver.Until([&] {
+    const ssize_t now = ::send(peer->fd(), text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
+    sent += now > 0 ? static_cast<std::size_t>(now) : 0;
+    moved += SpliceAll();
+    got += far->Receive();
+    return got.size() == text.size();
+  }));
+  EXPECT_EQ(moved, text.size());
+  EXPECT_TRUE(got == text);
+  EXPECT_EQ(loop.pipes().lent(), 0U);
+}
+
+TEST_F(SpliceTest, TheFinGoesBehindWhatWaitsInThePipe) {
+  ConnectBoth(kSmall);
+  peer->Send(Counted(90'000));
+  std::size_t moved = 0;
+  ASSERT_TRUE(driver.Until([&] {
+    moved += SpliceAll();
+    return to.pending() > 0;
+  }));
+  to.FinishWrite();
+  EXPECT_FALSE(to.write_finished());
+  EXPECT_FALSE(conn.SpliceTo(to, 100).has_value());
+  std::string got;
+  ASSERT_TRUE(driver.Until([&] {
+    got += far->Receive();
+    return far->eof();
+  }));
+  EXPECT_EQ(got, Counted(90'000).substr(0, moved));
+}
+
+TEST_F(SpliceTest, ReportsTheEndAndAReset) {
+  ConnectBoth();
+  peer->Send("last words");
+  peer->Finish();
+  EXPECT_EQ(SpliceAll(), 10U);
+  EXPECT_TRUE(conn.read_ended());
+  EXPECT_FALSE(conn.SpliceTo(to, 100).has_value());
+
+  Conn second(loop, owner);
+  auto [ours, theirs] = TcpPair();
+  Peer other(std::move(theirs));
+  second.Open(std::move(ours), nullptr);
+  other.Reset();
+  EXPECT_EQ(second.SpliceTo(to, 100).value().status, IoStatus::kError);
+  EXPECT_TRUE(second.read_ended());
+}
+
+TEST_F(SpliceTest, TellsThatWritingFailedAndGivesThePipeBack) {
+  ConnectBoth(kSmall);
+  peer->Send(Counted(90'000));
+  ASSERT_TRUE(driver.Until([&] {
+    SpliceAll();
+    return to.pending() > 0;
+  }));
+  far->Reset();
+  ASSERT_TRUE(driver.Until([&] { return to.write_failed(); }));
+  EXPECT_EQ(to.pending(), 0U);
+  EXPECT_EQ(loop.buffered(), 0);
+  EXPECT_EQ(loop.pipes().lent(), 0U);
+  EXPECT_FALSE(conn.SpliceTo(to, 100).has_value());
+}
+
+TEST_F(SpliceTest, CloseGivesThePipeBack) {
+  ConnectBoth(kSmall);
+  peer->Send(Counted(90'000));
+  ASSERT_TRUE(driver.Until([&] {
+    SpliceAll();
+    return to.pending() > 0;
+  }));
+  EXPECT_EQ(loop.pipes().lent(), 1U);
+  to.Close();
+  EXPECT_EQ(loop.pipes().lent(), 0U);
+}
+
+TEST_F(SpliceTest, IsNotPossibleUnderATransportOrWithoutAPipe) {
+  ConnectBoth();
+  peer->Send("stays");
+  Conn encrypted(loop, far_owner);
+  auto [ours, theirs] = TcpPair();
+  auto transport = std::make_unique<HidingTransport>(ours.get(), "");
+  encrypted.Open(std::move(ours), std::move(transport));
+  EXPECT_FALSE(conn.SpliceTo(encrypted, 100).has_value());
+  EXPECT_FALSE(encrypted.SpliceTo(conn, 100).has_value());
+
+  std::vector<std::unique_ptr<Pipe>> all;
+  for (std::size_t i = 0; i < PipePool::kMostLent; ++i) {
+    all.push_back(loop.pipes().Borrow());
+  }
+  EXPECT_FALSE(conn.SpliceTo(to, 100).has_value());
+  for (auto& pipe : all) {
+    loop.pipes().Return(std::move(pipe));
+  }
+  EXPECT_EQ(conn.SpliceTo(to, 100).value().bytes, 5U);
 }
 
 }  // namespace
