@@ -136,7 +136,8 @@ class Contender:
             "sluice": f'tls.certificates = [{{ chain = "{chain}", key = "{key}" }}]',
             "haproxy": f"ssl crt {both} alpn http/1.1",
             "nginx": f"ssl; ssl_certificate {chain}; ssl_certificate_key {key}; "
-                     "ssl_session_cache shared:tls:10m",
+                     # Without TLS 1.3 by default before 1.23.4.
+                     "ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:tls:10m",
         }[self.name]
 
     @contextlib.contextmanager
@@ -202,8 +203,8 @@ class Bench:
     def echo(self, scenario, port, pids, seconds, warmup, connections):
         command = self.load("echo", scenario, port, "--connections", connections, "--size", 64,
                             "--seconds", seconds, "--warmup", warmup)
-        for pid in pids:
-            command += ["--cpu-of", pid]
+        if pids:
+            command += ["--cpu-of", pids[0]]  # its descendants are counted with it
         with running(self.arguments.load_core, command, stdout=subprocess.PIPE,
                      text=True) as process:
             output = process.stdout.read()

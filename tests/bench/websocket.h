@@ -88,6 +88,10 @@ struct FrameHeader {
   MaskKey key{};
 };
 
+inline bool IsControl(const FrameHeader& header) {
+  return (header.first & 0x08U) != 0;
+}
+
 // Reads a header from the start of `have` bytes.
 inline FrameHeader ReadHeader(const unsigned char* bytes, std::size_t have) {
   FrameHeader header;
