@@ -148,6 +148,14 @@ def integration_suites():
     return suites
 
 
+def cost_suite():
+    """What a message costs in calls. Only the shipped build can be counted."""
+    binary = ROOT / "build" / "release" / "bin"
+    suite = gtest_suite("message_cost", binary / "message_cost", 120)
+    suite.needs.append(binary / "sluice")
+    return suite
+
+
 def release_binary():
     return ROOT / "build" / "release" / "bin" / "sluice"
 
@@ -211,6 +219,7 @@ def all_suites():
     suites = unit_suites()
     suites += replay_suites()
     suites += integration_suites()
+    suites.append(cost_suite())
     suites += python_suites("docker", "docker", 60)
     suites += python_suites("monitoring", "monitoring", 180)
     suites += python_suites("e2e", "e2e", 180)
