@@ -101,7 +101,7 @@ void RunConnect(const Options& options) {
   const auto start = [&](std::unique_ptr<ShortSession>& session) {
     SslSessionPtr ticket = tickets ? tickets->Take() : nullptr;
     if (tickets && !ticket) {
-      Die("the other side gives no more tickets");
+      Die("the other side gave no tickets");
     }
     session = std::make_unique<ShortSession>(target, number++, std::move(ticket));
     session->Start(epoll.get());
@@ -133,9 +133,10 @@ void RunConnect(const Options& options) {
       }
     }
   }
-  std::printf("{\"connections\": %llu, %s, %s, \"errors\": 0}\n",
+  std::printf("{\"connections\": %llu, %s, %s, \"tickets_reused\": %llu, \"errors\": 0}\n",
               static_cast<unsigned long long>(opening.total()), LatencyJson(opening).c_str(),
-              window.Json().c_str());
+              window.Json().c_str(),
+              static_cast<unsigned long long>(tickets ? tickets->reused() : 0));
 }
 
 }  // namespace sluice::bench

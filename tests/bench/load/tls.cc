@@ -57,6 +57,10 @@ SslSessionPtr Tickets::Take() {
   if (kept_.empty()) {
     return nullptr;
   }
+  if (kept_.size() == 1) {
+    ++reused_;
+    return SslSessionPtr(SSL_SESSION_dup(kept_.front().get()));  // OpenSSL takes each only once
+  }
   SslSessionPtr oldest = std::move(kept_.front());
   kept_.erase(kept_.begin());
   return oldest;

@@ -1,6 +1,7 @@
 // The TLS of the load: the certificate is verified, and every proxy is asked for the same work.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,7 +33,8 @@ enum class Reading { kLean, kRecord, kBulk };
 // Trusts the certificates in the file `ca` alone. Null when `ca` is empty: no TLS.
 SslCtxPtr MakeTls(const std::string& ca, Reading reading);
 
-// Tickets that a server has given, each to be used once (RFC 8446, C.4).
+// Tickets that a server has given, each to be used once (RFC 8446, C.4) as long as there are
+// enough.
 class Tickets {
  public:
   // From now on what servers give to connections of `context` is kept here. At most `limit`, so
@@ -41,14 +43,18 @@ class Tickets {
 
   [[nodiscard]] std::size_t size() const { return kept_.size(); }
 
-  // The oldest; null when there is none.
+  // The oldest; null when there has never been one. A server that gives none to those who resume
+  // would stop the measurement: the last one is used again then, and counted in reused().
   SslSessionPtr Take();
+
+  [[nodiscard]] std::uint64_t reused() const { return reused_; }
 
  private:
   static int OnTicket(SSL* ssl, SSL_SESSION* session);
 
   std::size_t limit_;
   std::vector<SslSessionPtr> kept_;
+  std::uint64_t reused_ = 0;
 };
 
 }  // namespace sluice::bench
