@@ -2,6 +2,7 @@
 // any segmentation, data that comes early, and a peer that reads slowly.
 #include <sys/socket.h>
 
+#include <atomic>
 #include <string>
 #include <thread>
 #include <vector>
@@ -182,6 +183,48 @@ TEST_P(SlowReader, IsWaitedForWithoutStoringWhatItDoesNotRead) {
 INSTANTIATE_TEST_SUITE_P(Both, SlowReader,
                          testing::Values(SlowCase{"Client", true}, SlowCase{"Backend", false}),
                          [](const auto& one) { return std::string(one.param.name); });
+
+// A firehose of large frames, of small ones: neither keeps the worker from its other sessions.
+class Firehose : public testing::TestWithParam<std::size_t> {};
+
+TEST_P(Firehose, DoesNotKeepTheLoopFromOthers) {
+  RawBackend backend;
+  ProxyProcess proxy(
+      Config{.backends = {backend.port()}, .workers = 1, .server = "close_timeout = \"100ms\""});
+  RelayedSession loud = OpenSession(proxy, backend);
+  RelayedSession quiet = OpenSession(proxy, backend);
+  std::string piece;
+  while (piece.size() < 1'000'000) {
+    piece += BackendFrame(kBinary, Pattern(GetParam()));
+  }
+  std::atomic<bool> over = false;
+  std::atomic<std::size_t> pieces = 0;
+  std::thread writer([&] {
+    while (!over) {
+      loud.backend.Send(piece);
+    }
+    loud.backend.FinishWrite();
+  });
+  std::thread reader([&] {
+    while (!loud.client.ReadSome().empty()) {
+      ++pieces;
+    }
+  });
+  // As many round trips as a chat has in minutes; each has to wait for its turn only.
+  for (int i = 0; i < 200; ++i) {
+    quiet.client.SendFrame(kText, "ping");
+    EXPECT_EQ(quiet.backend.ReadFrame(Deadline(Millis(5'000))).payload, "ping");
+    quiet.backend.Send(BackendFrame(kText, "pong"));
+    EXPECT_EQ(quiet.client.ReadFrame(Deadline(Millis(5'000))).payload, "pong");
+  }
+  EXPECT_GT(pieces, 0U) << "nothing else was going on";
+  over = true;
+  writer.join();
+  reader.join();
+}
+
+INSTANTIATE_TEST_SUITE_P(FrameSizes, Firehose, testing::Values(100U, 1'000'000U),
+                         testing::PrintToStringParamName());
 
 TEST(Relay, BothSidesMayBeFullAtOnce) {
   RawBackend backend;

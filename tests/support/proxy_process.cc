@@ -80,7 +80,8 @@ std::string ProxyBinary() {
 
 std::string Config::Text() const {
   std::ostringstream text;
-  text << "[server]\nworkers = " << TestWorkers() << "\n" << server << "\n";
+  text << "[server]\nworkers = " << (workers == 0 ? TestWorkers() : workers) << "\n"
+       << server << "\n";
   text << "[limits]\n" << limits << "\n";
   text << "[admin]\naddress = \"127.0.0.1:0\"\n";
   text << "[drain]\n" << drain << "\n";

@@ -27,6 +27,7 @@ namespace sluice::test {
 // Every text is TOML that goes into the named table.
 struct Config {
   std::vector<std::uint16_t> backends;  // named b0, b1, ...
+  unsigned workers = 0;                 // 0: TestWorkers()
   std::string server = {};
   std::string limits = {};
   std::string listener = {};
