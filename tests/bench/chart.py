@@ -9,7 +9,7 @@ from scenarios import PEERS
 LEFT = 250  # of the bars: room for the names of the scenarios
 SCALE = 220  # pixels for the best peer's bar
 LONGEST = 2.5  # times the best peer; what is longer is cut, its value says by how much
-RIGHT = 150  # room for the values
+RIGHT = 120  # room for the values
 BAR, GAP, TOP = 13, 14, 64
 WIDTH = int(LEFT + SCALE * LONGEST + RIGHT)
 
@@ -56,8 +56,10 @@ def bars(scenario, figure, results, best, y):
         width = max(SCALE * min(share, LONGEST), 1)
         parts.append(f'<rect class="{name}" x="{LEFT}" y="{y}" width="{width:.1f}" '
                      f'height="{BAR - 2}" rx="2"/>')
-        words = f"{share:.2f} × = {number(value, figure.digits)} {figure.unit}"
-        parts.append(text(f"{LEFT + width + 6:.1f}", y + BAR - 4, words, "value"))
+        words = f"{share:.2f} × ({number(value, figure.digits)})"
+        # Never on the line that marks the best peer.
+        x = LEFT + max(width, SCALE) + 7
+        parts.append(text(f"{x:.1f}", y + BAR - 4, words, "value"))
         y += BAR
     return parts, y
 

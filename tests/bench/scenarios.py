@@ -11,7 +11,6 @@ class Figure:
     key: str  # in the result of a turn
     title: str
     digits: int
-    unit: str = ""  # behind the value where there is no column title
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,21 +25,21 @@ class Scenario:
     contenders: tuple = ("sluice", *PEERS, "relay", "direct")
 
 
-LATENCY = (Figure("p50_us", "p50 us", 0, "us"), Figure("p99_us", "p99 us", 0, "us"),
-           Figure("p999_us", "p99.9 us", 0, "us"))
+LATENCY = (Figure("p50_us", "p50 us", 0), Figure("p99_us", "p99 us", 0),
+           Figure("p999_us", "p99.9 us", 0))
 BUSY = Figure("busy", "core busy", 2)
 TLS_FIELD = ("sluice", "haproxy", "nginx")
 
 
 def echo(name, title, options, **more):
     return Scenario(name, "echo", title,
-                    (Figure("cpu_us", "CPU us/round trip", 2, "us/round trip"),),
+                    (Figure("cpu_us", "CPU us/round trip", 2),),
                     (Figure("per_second", "round trips/s", 0), *LATENCY, BUSY),
                     options=options, **more)
 
 
 def bulk(direction, title):
-    figures = ((Figure("cpu_us", "CPU us/MB", 0, "us/MB"),),
+    figures = ((Figure("cpu_us", "CPU us/MB", 0),),
                (Figure("mib_per_second", "MiB/s", 0), BUSY))
     options = ("--direction", direction)
     return [
@@ -54,15 +53,15 @@ def bulk(direction, title):
 
 def connect(name, title, **more):
     return Scenario(name, "connect", title,
-                    (Figure("cpu_us", "CPU us/connection", 1, "us/connection"),),
+                    (Figure("cpu_us", "CPU us/connection", 1),),
                     (Figure("per_second", "connections/s", 0), *LATENCY, BUSY), **more)
 
 
 def idle(name, title, **more):
     return Scenario(name, "idle", title,
-                    (Figure("session_bytes", "bytes/session", 0, "bytes/session"),
-                     Figure("burst_bytes", "bytes/session after a burst", 0, "bytes/session"),
-                     Figure("rss_kib", "resident KiB at start", 0, "KiB")),
+                    (Figure("session_bytes", "bytes/session", 0),
+                     Figure("burst_bytes", "bytes/session after a burst", 0),
+                     Figure("rss_kib", "resident KiB at start", 0)),
                     (Figure("empty_kib", "of it in user space", 0),), **more)
 
 
@@ -76,7 +75,7 @@ SCENARIOS = [
     echo("echo64-depth16", "64-byte echo, 100 connections with 16 messages under way",
          ("--connections", 100, "--size", 64, "--depth", 16)),
     Scenario("rate10k", "rate", "64-byte echo at a fixed 10,000/s over 1,000 connections",
-             (Figure("cpu_us", "CPU us/round trip", 2, "us/round trip"), *LATENCY[:2]),
+             (Figure("cpu_us", "CPU us/round trip", 2), *LATENCY[:2]),
              (LATENCY[2], BUSY, Figure("lag_p99_us", "load late, p99 us", 0)),
              options=("--connections", 1000, "--rate", 10000)),
     echo("echo64-tls", "64-byte echo, 200 connections, TLS 1.3 to the client",
