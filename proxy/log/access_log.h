@@ -74,6 +74,12 @@ class AccessLog {
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
 
+  // False: nothing is written, so a record need not be made.
+  [[nodiscard]] bool enabled() const noexcept { return format_ != AccessFormat::kOff; }
+
+  // False: of a query no more is told than that there was one.
+  [[nodiscard]] bool keeps_query() const noexcept { return keep_query_; }
+
   // Any thread. Never blocks on output.
   void Write(const AccessRecord& record);
 

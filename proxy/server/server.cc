@@ -185,8 +185,8 @@ Result<void> Server::BindAdmin() {
   return {};
 }
 
-std::shared_ptr<const session::View> Server::MakeView(std::size_t worker) {
-  auto view = std::make_shared<session::View>();
+LocalPtr<const session::View> Server::MakeView(std::size_t worker) {
+  auto view = std::make_unique<session::View>();
   view->snapshot = snapshot_;
   for (const session::Route& route : snapshot_->routes) {
     session::View::RouteSeries series;
@@ -207,7 +207,7 @@ std::shared_ptr<const session::View> Server::MakeView(std::size_t worker) {
   for (const config::Listener& listener : config_.listeners) {
     view->listeners.push_back(&exporter_.Listener(worker, listener.name, listener.is_tls()));
   }
-  return view;
+  return LocalPtr<const session::View>(view.release());
 }
 
 void Server::Run() {

@@ -52,7 +52,7 @@ class Server {
   [[nodiscard]] Result<void> Prepare(std::size_t workers);
   [[nodiscard]] Result<void> BindListener(std::size_t index);
   [[nodiscard]] Result<void> BindAdmin();
-  [[nodiscard]] std::shared_ptr<const session::View> MakeView(std::size_t worker);
+  [[nodiscard]] LocalPtr<const session::View> MakeView(std::size_t worker);
   [[nodiscard]] admin::AdminReply AnswerAdmin(std::string_view path);
   [[nodiscard]] metrics::ProcessStatus Status() const;
 

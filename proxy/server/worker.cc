@@ -30,7 +30,7 @@ std::uint64_t ThreadCpuMicros() noexcept {
 }  // namespace
 
 Worker::Worker(std::size_t index, Shared& shared, log::AccessLog& access_log,
-               metrics::WorkerBlock& block, std::shared_ptr<const session::View> view)
+               metrics::WorkerBlock& block, LocalPtr<const session::View> view)
     : index_(index),
       shared_(shared),
       scratch_(new std::byte[kScratch]),
@@ -38,6 +38,7 @@ Worker::Worker(std::size_t index, Shared& shared, log::AccessLog& access_log,
       services_{loop_,
                 std::span(scratch_.get(), kScratch),
                 http::RequestParser(view->snapshot->head_limits),
+                http::ResponseParser(view->snapshot->head_limits),
                 random_,
                 access_log,
                 shared.ips,
@@ -88,7 +89,7 @@ void Worker::OnAccept(net::Listener& listener, UniqueFd fd, const net::Address& 
   const std::uint64_t id = static_cast<std::uint64_t>(index_) << kIdShift | ++next_session_;
   auto session =
       std::make_unique<session::Session>(services_, id, tag, peer, open > shared_.max_connections);
-  session->slot = sessions_.size();
+  session->slot = static_cast<std::uint32_t>(sessions_.size());
   session::Session& added = *session;
   sessions_.push_back(std::move(session));
   added.Start(std::move(fd), std::move(transport));
@@ -113,7 +114,7 @@ void Worker::Retire(session::Session& session) noexcept {
   std::unique_ptr<session::Session> dead = std::move(sessions_[slot]);
   if (slot + 1 != sessions_.size()) {
     sessions_[slot] = std::move(sessions_.back());
-    sessions_[slot]->slot = slot;
+    sessions_[slot]->slot = session.slot;
   }
   sessions_.pop_back();
   loop_.Bury(std::move(dead));

@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "proxy/base/local_ptr.h"
 #include "proxy/drain/drain_plan.h"
 #include "proxy/net/listener.h"
 #include "proxy/session/services.h"
@@ -32,7 +33,7 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
  public:
   // `access_log`, `block` and `shared` outlive the worker.
   Worker(std::size_t index, Shared& shared, log::AccessLog& access_log, metrics::WorkerBlock& block,
-         std::shared_ptr<const session::View> view);
+         LocalPtr<const session::View> view);
   ~Worker();
 
   // Before Run(): one listening socket; `tag` is the listener's index in the config, `tls` its

@@ -69,9 +69,12 @@ void ChooseKey(const http::RequestHead& head, const Route& route, std::string_vi
   // A client that gets its cookie now may start anywhere. By its address it would not: everybody
   // behind one NAT would begin, and by the cookie stay, on one backend.
   const bool anywhere = awaits_cookie && admission.key_source == "ip";
-  admission.key_hash = balance::HashKey(anywhere ? RandomId() : std::string(key));
   if (anywhere) {
+    const IdText id = RandomId();
+    admission.key_hash = balance::HashKey({id.data(), id.size()});
     admission.key_source = "cookie";
+  } else {
+    admission.key_hash = balance::HashKey(key);
   }
 }
 

@@ -1,8 +1,9 @@
 #include "proxy/session/affinity_cookie.h"
 
 #include <array>
+#include <tuple>
 
-#include <openssl/rand.h>
+#include "proxy/session/secure_random.h"
 
 namespace sluice::session {
 namespace {
@@ -11,15 +12,14 @@ constexpr std::string_view kHex = "0123456789abcdef";
 
 }  // namespace
 
-std::string RandomId() {
-  std::array<unsigned char, 16> bytes{};
-  // OpenSSL's generator seeds itself from the kernel and does not fail once it is seeded.
-  static_cast<void>(RAND_bytes(bytes.data(), static_cast<int>(bytes.size())));
-  std::string id;
-  id.reserve(bytes.size() * 2);
+IdText RandomId() noexcept {
+  std::array<unsigned char, std::tuple_size_v<IdText> / 2> bytes;
+  FillRandom(bytes);
+  IdText id;
+  char* to = id.data();
   for (const unsigned char byte : bytes) {
-    id += kHex[byte >> 4];
-    id += kHex[byte & 15];
+    *to++ = kHex[byte >> 4];
+    *to++ = kHex[byte & 15];
   }
   return id;
 }
@@ -29,7 +29,8 @@ std::string DrawAffinityId(const balance::BackendSet& backends, std::size_t back
   // is one in nine million. The last four digits are counted through, the rest stays random.
   constexpr std::size_t kTriesPerBackend = 16;
   constexpr std::size_t kCounted = 4;
-  std::string id = RandomId();
+  const IdText drawn = RandomId();
+  std::string id(drawn.begin(), drawn.end());
   const std::size_t tries = backends.backends().size() * kTriesPerBackend;
   for (std::size_t i = 0; i < tries; ++i) {
     if (backends.HomeOf(balance::HashKey(id)) == backend) {

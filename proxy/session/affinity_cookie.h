@@ -5,6 +5,7 @@
 // go where there is room, every later one goes home, and every node with the same pool agrees.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -13,8 +14,9 @@
 
 namespace sluice::session {
 
-// 128 random bits as 32 hex digits, from the CSPRNG.
-[[nodiscard]] std::string RandomId();
+// 128 random bits as hex digits, from the CSPRNG.
+using IdText = std::array<char, 32>;
+[[nodiscard]] IdText RandomId() noexcept;
 
 // A random id whose home in `backends` is `backend`. Where a backend's share is too small to be
 // drawn in a bounded number of tries, an id with another home.

@@ -4,11 +4,11 @@
 
 namespace sluice::session {
 
-log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts,
-                             const std::string& peer_ip, Instant now) {
+log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts, Instant now) {
+  const auto text = [&facts](FactText which) { return facts.texts.Get(which); };
   log::AccessRecord record;
   record.conn_id = core.id;
-  record.client_ip = facts.client_ip.empty() ? std::string_view(peer_ip) : facts.client_ip;
+  record.client_ip = text(FactText::kClientIp);
   record.client_port = core.peer.port();
   record.listener = core.listener_config().name;
   if (const auto* tls = dynamic_cast<const tls::TlsTransport*>(core.client.transport())) {
@@ -17,14 +17,14 @@ log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts,
     record.sni = tls->server_name();
     record.alpn = tls->alpn();
   }
-  record.method = facts.method;
-  record.host = facts.host;
-  record.path = facts.path;
-  record.query = facts.query;
-  record.origin = facts.origin;
-  record.forwarded_for = facts.forwarded_for;
-  record.user_agent = facts.user_agent;
-  record.request_id = facts.request_id;
+  record.method = text(FactText::kMethod);
+  record.host = text(FactText::kHost);
+  record.path = text(FactText::kPath);
+  record.query = text(FactText::kQuery);
+  record.origin = text(FactText::kOrigin);
+  record.forwarded_for = text(FactText::kForwardedFor);
+  record.user_agent = text(FactText::kUserAgent);
+  record.request_id = text(FactText::kRequestId);
   record.status = facts.status;
   if (facts.has_route) {
     record.route = core.route(facts).config.name;
@@ -33,10 +33,10 @@ log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts,
       record.backend = core.pool(facts).config.backends[facts.backend].name;
     }
   }
-  record.affinity = facts.affinity;
+  record.affinity = text(FactText::kAffinity);
   record.attempts = facts.attempts;
-  record.subprotocol = facts.subprotocol;
-  record.extensions = facts.extensions;
+  record.subprotocol = text(FactText::kSubprotocol);
+  record.extensions = text(FactText::kExtensions);
   record.duration = std::chrono::duration_cast<Millis>(now - facts.began);
   record.handshake = facts.handshake;
   record.backend_connect = facts.backend_connect;

@@ -5,56 +5,30 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <utility>
 
 #include "proxy/base/clock.h"
+#include "proxy/base/local_ptr.h"
 #include "proxy/net/conn.h"
+#include "proxy/session/request_facts.h"
 #include "proxy/session/services.h"
 
 namespace sluice::session {
 
-// Facts about the request being served. Kept from its head to its access-log line.
-struct RequestFacts {
-  std::string method;
-  std::string host;
-  std::string path;
-  std::string query;
-  std::string origin;
-  std::string user_agent;
-  std::string forwarded_for;  // X-Forwarded-For as it came
-  std::string request_id;
-  std::string client_ip;  // as forwarded: behind a trusted proxy it is not the peer
-  std::string subprotocol;
-  std::string extensions;
-  Instant began{};
-  Millis handshake{-1};
-  Millis backend_connect{-1};
-  std::size_t route = 0;    // into the snapshot's routes; meaningful if has_route
-  std::size_t backend = 0;  // into the pool's backends; meaningful if has_backend
-  bool has_route = false;
-  bool has_backend = false;
-  std::uint64_t bytes_in = 0;  // content of a plain request and of its response, without framing
-  std::uint64_t bytes_out = 0;
-  int status = 0;             // what the client was answered
-  std::string_view affinity;  // static: where the affinity key came from
-  std::string_view reason;    // static: why it was refused or failed; empty when all went well
-  unsigned attempts = 0;
-};
-
-// A leg counted at its backend: taken when a backend is picked, given back when it is left.
+// A leg counted at its backend: taken when a backend is picked, given back when it is left. The
+// state outlives it: the session's view keeps it.
 class LegCount {
  public:
   LegCount() = default;
-  explicit LegCount(std::shared_ptr<balance::BackendState> state) : state_(std::move(state)) {
+  explicit LegCount(balance::BackendState& state) noexcept : state_(&state) {
     state_->open.fetch_add(1, std::memory_order_relaxed);
   }
   ~LegCount() { Reset(); }
-  LegCount(LegCount&& other) noexcept = default;
+  LegCount(LegCount&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
   LegCount& operator=(LegCount&& other) noexcept {
     if (this != &other) {
       Reset();
-      state_ = std::move(other.state_);
+      state_ = std::exchange(other.state_, nullptr);
     }
     return *this;
   }
@@ -62,32 +36,29 @@ class LegCount {
   LegCount& operator=(const LegCount&) = delete;
 
   void Reset() noexcept {
-    if (state_) {
+    if (state_ != nullptr) {
       state_->open.fetch_sub(1, std::memory_order_relaxed);
-      state_.reset();
+      state_ = nullptr;
     }
   }
 
  private:
-  std::shared_ptr<balance::BackendState> state_;
+  balance::BackendState* state_ = nullptr;
 };
 
 struct Core {
   Core(Services& its_services, net::ConnSink& sink)
-      : services(its_services),
-        view(its_services.view),
-        client(its_services.loop, sink),
-        conn_sink(sink) {}
+      : services(its_services), view(its_services.view), client(its_services.loop, sink) {}
 
   Services& services;
-  std::shared_ptr<const View> view;
+  LocalPtr<const View> view;
   std::uint64_t id = 0;
-  std::size_t listener = 0;
   net::Address peer;
+  std::uint32_t listener = 0;
   net::Conn client;
   std::unique_ptr<net::Conn> backend;  // the current leg, if there is one
   LegCount leg_count;
-  net::ConnSink& conn_sink;  // what a new backend conn reports to
+  net::Timer timer;  // the deadline of the phase that is on; whoever begins a phase sets it anew
 
   [[nodiscard]] const config::Config& config() const noexcept { return view->snapshot->config; }
   [[nodiscard]] const config::Listener& listener_config() const noexcept {
@@ -129,8 +100,8 @@ struct Core {
 };
 
 // Fills what every access-log record of this session has in common. The views in the record point
-// into `core`, `facts` and `peer_ip`.
+// into `core` and `facts`. Not worth calling while the log is off.
 [[nodiscard]] log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts,
-                                           const std::string& peer_ip, Instant now);
+                                           Instant now);
 
 }  // namespace sluice::session

@@ -53,14 +53,7 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
   request_done_ = request_framing_ == Framing::kNone ||
                   (request_framing_ == Framing::kLength && request_left_ == 0);
   request_ = BackendRequest(head, forward, upgrade_);
-  response_parser_ = http::ResponseParser(core_.view->snapshot->head_limits);
   progress_ = core_.services.loop.now();
-  if (upgrade_) {
-    overall_timer_.Arm<&Exchange::OnOverallTimer>(
-        core_.services.loop.base(), core_.route(facts_).config.handshake_timeout, this);
-  } else {
-    ArmProgress();
-  }
   if (request_done_) {
     Hold(rest);
   } else {
@@ -73,8 +66,8 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
 
 std::optional<balance::Pick> Exchange::ChooseBackend() const {
   const balance::BackendSet& backends = core_.pool(facts_).backends;
-  return admission_.sticky ? backends.ChooseHome(admission_.key_hash, tried_)
-                           : backends.Choose(admission_.key_hash, tried_, core_.services.random);
+  return admission_.sticky ? backends.ChooseHome(admission_.key_hash, tried())
+                           : backends.Choose(admission_.key_hash, tried(), core_.services.random);
 }
 
 // The Set-Cookie for this answer, or empty. By now it is known which backend gave it.
@@ -89,23 +82,24 @@ std::string Exchange::CookieToIssue() const {
 
 void Exchange::TryNext() noexcept {
   const Pool& pool = core_.pool(facts_);
-  const unsigned most = core_.route(facts_).config.retries + 1;
-  while (tried_.size() < most) {
+  const std::size_t most =
+      std::min<std::size_t>(core_.route(facts_).config.retries + 1, kMostAttempts);
+  while (tried_count_ < most) {
     const auto pick = ChooseBackend();
     if (!pick) {
       break;
     }
-    facts_.backend = pick->index;
+    facts_.backend = static_cast<std::uint32_t>(pick->index);
     facts_.has_backend = true;
     ++facts_.attempts;
-    tried_.push_back(pick->index);
+    tried_[tried_count_++] = pick->index;
     metrics::BackendBlock& block = core_.backend_block(facts_);
     block.picks[static_cast<metrics::PickHow>(pick->how)].Add();
-    if (tried_.size() > 1) {
+    if (tried_count_ > 1) {
       // Told of the one that failed: it is the one to look at.
-      core_.view->backends[core_.route(facts_).pool][tried_[tried_.size() - 2]]->retries.Add();
+      core_.view->backends[core_.route(facts_).pool][tried_[tried_count_ - 2]]->retries.Add();
     }
-    core_.leg_count = LegCount(pool.backends.backends()[pick->index].state);
+    core_.leg_count = LegCount(*pool.backends.backends()[pick->index].state);
     connect_began_ = core_.services.loop.now();
     auto fd = net::StartConnect(pool.addresses[pick->index]);
     if (!fd) {
@@ -113,31 +107,29 @@ void Exchange::TryNext() noexcept {
       core_.leg_count.Reset();
       continue;
     }
-    core_.backend = std::make_unique<net::Conn>(core_.services.loop, core_.conn_sink);
+    core_.backend = std::make_unique<net::Conn>(core_.services.loop, conn_sink_);
     core_.backend->OpenConnecting(std::move(*fd));
     state_ = State::kConnecting;
     if (!request_done_) {
       core_.client.PauseRead(net::Pause::kHandshake);  // content waits in the kernel
     }
-    connect_timer_.Arm<&Exchange::OnConnectTimer>(core_.services.loop.base(),
-                                                  pool.config.connect_timeout, this);
+    ArmTimer();
     return;
   }
   Fail(503, kUnreachable, "no_backend", UpgradeOutcome::kNoBackend);
 }
 
 void Exchange::OnConnected(int error) noexcept {
-  connect_timer_.Cancel();
   if (error != 0) {
     AttemptFailed(BackendFailure::kRefused, 503, kUnreachable, "no_backend");
     return;
   }
   const Instant now = core_.services.loop.now();
   core_.backend_block(facts_).connect_seconds.Observe(Seconds(connect_began_, now));
-  facts_.backend_connect = std::chrono::duration_cast<Millis>(now - connect_began_);
+  facts_.backend_connect =
+      std::chrono::duration_cast<RequestFacts::ShortMillis>(now - connect_began_);
   state_ = State::kAwaitHead;
-  response_parser_.Reset();
-  response_head_.clear();
+  partial_.reset();
   core_.backend->Write(AsBytes(request_));
   if (!request_done_) {
     const std::string early = std::exchange(early_content_, {});
@@ -153,7 +145,7 @@ void Exchange::OnConnected(int error) noexcept {
 // answer that breaks the protocol is not a reason to ask somebody else.
 bool Exchange::MayRetry(BackendFailure why) const noexcept {
   if (request_sent_any_ || why == BackendFailure::kBadAnswer ||
-      tried_.size() >= core_.route(facts_).config.retries + 1) {
+      tried_count_ >= core_.route(facts_).config.retries + 1) {
     return false;
   }
   const bool sent = why != BackendFailure::kRefused && why != BackendFailure::kTimeout;
@@ -163,7 +155,6 @@ bool Exchange::MayRetry(BackendFailure why) const noexcept {
 // The current backend failed before anything of its answer reached the client.
 void Exchange::AttemptFailed(BackendFailure why, int status, std::string_view text,
                              std::string_view label) noexcept {
-  connect_timer_.Cancel();
   core_.backend_block(facts_).failures[why].Add();
   core_.DropBackend();
   if (MayRetry(why)) {
@@ -173,10 +164,6 @@ void Exchange::AttemptFailed(BackendFailure why, int status, std::string_view te
   const UpgradeOutcome outcome =
       status == 503 ? UpgradeOutcome::kNoBackend : UpgradeOutcome::kBackendError;
   Fail(status, text, label, outcome);
-}
-
-void Exchange::OnConnectTimer(short) noexcept {
-  AttemptFailed(BackendFailure::kTimeout, 503, kUnreachable, "no_backend");
 }
 
 // From the client.
@@ -255,7 +242,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), request_left_));
     request_left_ -= count;
     request_done_ = request_left_ == 0;
-    facts_.bytes_in += count;
+    bytes_in_ += count;
     core_.backend->Write(bytes.first(count));
     rest = bytes.subspan(count);
   } else {
@@ -272,7 +259,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
         return;
       }
       if (!step.data.empty()) {
-        facts_.bytes_in += step.data.size();
+        bytes_in_ += step.data.size();
         AppendChunk(out, step.data);
       }
       bytes = bytes.subspan(step.consumed);
@@ -315,18 +302,21 @@ void Exchange::TakeFromBackend(Bytes bytes) noexcept {
     ForwardResponseContent(bytes);
     return;
   }
-  std::string whole;  // outlives the views of the head
-  if (!response_head_.empty()) {
-    response_head_ += AsText(bytes);
-    whole = std::move(response_head_);
-    bytes = AsBytes(whole);
-    response_head_.clear();
+  const std::unique_ptr<PartialHead> kept = std::move(partial_);  // outlives the views of the head
+  http::ResponseParser* parser = &core_.services.response_parser;
+  if (kept) {
+    kept->bytes += AsText(bytes);
+    bytes = AsBytes(kept->bytes);
+    parser = &kept->parser;
+  } else {
+    parser->Reset();
   }
   // Interim answers come before the final one, so there may be several heads.
   for (;;) {
-    switch (response_parser_.Parse(AsText(bytes), head_request_)) {
+    switch (parser->Parse(AsText(bytes), head_request_)) {
       case ParseStatus::kNeedMore:
-        response_head_.assign(AsText(bytes));
+        partial_ = std::make_unique<PartialHead>(
+            PartialHead{std::string(AsText(bytes)), std::move(*parser)});
         return;
       case ParseStatus::kBad:
         AttemptFailed(BackendFailure::kBadAnswer, 502, "The backend's answer is not valid HTTP.",
@@ -335,8 +325,8 @@ void Exchange::TakeFromBackend(Bytes bytes) noexcept {
       case ParseStatus::kDone:
         break;
     }
-    const http::ResponseHead& head = response_parser_.head();
-    bytes = bytes.subspan(response_parser_.head_size());
+    const http::ResponseHead& head = parser->head();
+    bytes = bytes.subspan(parser->head_size());
     if (head.status >= 200 || head.status == 101) {
       OnResponseHead(head, bytes);
       return;
@@ -349,7 +339,7 @@ void Exchange::TakeFromBackend(Bytes bytes) noexcept {
     if (!upgrade_ && !client_http10_) {
       core_.client.Write(AsBytes(ClientHead(head, {})));
     }
-    response_parser_.Reset();
+    parser->Reset();
     if (bytes.empty()) {
       return;
     }
@@ -379,10 +369,10 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
     CountUpgrade(UpgradeOutcome::kBackendRefused);
     // From here on it is a plain response, and waits like one.
     upgrade_ = false;
-    ArmProgress();
+    ArmTimer();
   }
   state_ = State::kResponse;
-  facts_.status = head.status;
+  facts_.status = static_cast<std::uint16_t>(head.status);
   response_framing_ = head.framing;
   response_left_ = head.content_length;
   client_chunked_ = !client_http10_ &&
@@ -414,15 +404,19 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
   const std::string cookie = CookieToIssue();
   how.set_cookie = cookie;
   facts_.status = 101;
-  facts_.subprotocol = agreement.protocol;
-  facts_.extensions = agreement.extensions;
+  if (facts_.texts.stored() && !(agreement.protocol.empty() && agreement.extensions.empty())) {
+    FactTexts::Views texts = facts_.texts.All();
+    texts[static_cast<std::size_t>(FactText::kSubprotocol)] = agreement.protocol;
+    texts[static_cast<std::size_t>(FactText::kExtensions)] = agreement.extensions;
+    facts_.texts.Store(texts);
+  }
   core_.client.Write(AsBytes(ClientHead(head, how)));
   const Instant now = Now();  // once a session: this one is worth the exact time
-  facts_.handshake = std::chrono::duration_cast<Millis>(now - facts_.began);
+  facts_.handshake = std::chrono::duration_cast<RequestFacts::ShortMillis>(now - facts_.began);
   core_.route_block(facts_).upgrade_seconds.Observe(Seconds(facts_.began, now));
   CountUpgrade(UpgradeOutcome::kAccepted);
   state_ = State::kDone;
-  overall_timer_.Cancel();
+  core_.timer.Cancel();
   core_.client.ResumeRead(net::Pause::kHandshake);
   sink_.OnUpgraded(agreement.rsv1, std::move(held_), rest);
 }
@@ -434,7 +428,7 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), response_left_));
     response_left_ -= count;
     ended = response_left_ == 0;  // what follows was not announced and goes no further
-    facts_.bytes_out += count;
+    bytes_out_ += count;
     core_.client.Write(bytes.first(count));
   } else {
     std::string out;
@@ -442,7 +436,7 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
       if (data.empty()) {
         return;
       }
-      facts_.bytes_out += data.size();
+      bytes_out_ += data.size();
       if (client_chunked_) {
         AppendChunk(out, data);
       } else {
@@ -540,8 +534,7 @@ void Exchange::Report(bool reusable) noexcept {
 
 void Exchange::Abandon() noexcept {
   state_ = State::kDone;
-  connect_timer_.Cancel();
-  overall_timer_.Cancel();
+  core_.timer.Cancel();
   core_.DropBackend();
 }
 
@@ -556,8 +549,8 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
     CountUpgrade(outcome);
   }
   Abandon();
-  facts_.status = status;
-  facts_.reason = label;
+  facts_.status = static_cast<std::uint16_t>(status);
+  reason_ = label;
   http::Reply reply;
   reply.status = status;
   reply.text = text;
@@ -585,21 +578,40 @@ void Exchange::Drain() noexcept {
   }
 }
 
-void Exchange::ArmProgress() noexcept {
-  overall_timer_.Arm<&Exchange::OnOverallTimer>(core_.services.loop.base(),
-                                                core_.route(facts_).config.response_timeout, this);
+// Deadlines. One timer serves both of them, and is not set anew each time that one moves away: when
+// it fires it looks again.
+
+Instant Exchange::ConnectDue() const noexcept {
+  return connect_began_ + core_.pool(facts_).config.connect_timeout;
 }
 
-void Exchange::OnOverallTimer(short) noexcept {
+// An upgrade has a limit for the whole of it; a plain request may go on as long as content moves.
+Instant Exchange::OverallDue() const noexcept {
+  const config::Route& route = core_.route(facts_).config;
+  return upgrade_ ? facts_.began + route.handshake_timeout : progress_ + route.response_timeout;
+}
+
+void Exchange::ArmTimer() noexcept {
+  const Instant due =
+      state_ == State::kConnecting ? std::min(ConnectDue(), OverallDue()) : OverallDue();
+  core_.timer.Arm<&Exchange::OnTimer>(
+      core_.services.loop.base(), std::chrono::ceil<Millis>(due - core_.services.loop.now()), this);
+}
+
+void Exchange::OnTimer(short) noexcept {
+  const Instant now = core_.services.loop.now();
+  if (now >= OverallDue()) {
+    OnOverallDue();
+  } else if (state_ == State::kConnecting && now >= ConnectDue()) {
+    AttemptFailed(BackendFailure::kTimeout, 503, kUnreachable, "no_backend");
+  } else {
+    ArmTimer();
+  }
+}
+
+void Exchange::OnOverallDue() noexcept {
   if (upgrade_) {
     Fail(504, "The backend did not answer in time.", "handshake_timeout", UpgradeOutcome::kTimeout);
-    return;
-  }
-  const Millis limit = core_.route(facts_).config.response_timeout;
-  const auto idle = std::chrono::duration_cast<Millis>(core_.services.loop.now() - progress_);
-  if (idle < limit) {
-    // Something moved since the timer was set; it was not worth setting it anew each time.
-    overall_timer_.Arm<&Exchange::OnOverallTimer>(core_.services.loop.base(), limit - idle, this);
     return;
   }
   if (state_ == State::kResponse) {

@@ -9,12 +9,13 @@
 // Owned by Session for as long as the request lives; buried by it at the end.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "proxy/http/chunked.h"
 #include "proxy/http/parser.h"
@@ -44,8 +45,9 @@ class ExchangeSink {
 
 class Exchange final : public net::Mortal {
  public:
-  Exchange(Core& core, ExchangeSink& sink, RequestFacts& facts) noexcept
-      : core_(core), sink_(sink), facts_(facts) {}
+  // `conn_sink`: what the conns to backends report to.
+  Exchange(Core& core, ExchangeSink& sink, net::ConnSink& conn_sink, RequestFacts& facts) noexcept
+      : core_(core), sink_(sink), conn_sink_(conn_sink), facts_(facts) {}
 
   // Begins with an admitted request. `head` and `rest`, what came behind the head, live only
   // during the call.
@@ -62,8 +64,23 @@ class Exchange final : public net::Mortal {
   // The process wants to end: an upgrade in flight is refused, a plain response may finish.
   void Drain() noexcept;
 
+  // For the access log. The content of the request and of its response, without framing:
+  [[nodiscard]] std::uint64_t bytes_in() const noexcept { return bytes_in_; }
+  [[nodiscard]] std::uint64_t bytes_out() const noexcept { return bytes_out_; }
+  // Static: why it failed; empty when all went well.
+  [[nodiscard]] std::string_view reason() const noexcept { return reason_; }
+
  private:
   enum class State : std::uint8_t { kConnecting, kAwaitHead, kResponse, kDone };
+
+  // limits.retries is at most 16.
+  static constexpr std::size_t kMostAttempts = 17;
+
+  // A response head that has not arrived whole. The parser has seen all of it.
+  struct PartialHead {
+    std::string bytes;
+    http::ResponseParser parser;
+  };
 
   void TryNext() noexcept;
   [[nodiscard]] std::optional<balance::Pick> ChooseBackend() const;
@@ -89,17 +106,25 @@ class Exchange final : public net::Mortal {
   void Report(bool reusable) noexcept;
   void Break() noexcept;
 
-  void ArmProgress() noexcept;
-  void OnConnectTimer(short what) noexcept;
-  void OnOverallTimer(short what) noexcept;
+  [[nodiscard]] std::span<const std::size_t> tried() const noexcept {
+    return std::span(tried_).first(tried_count_);
+  }
+
+  [[nodiscard]] Instant ConnectDue() const noexcept;
+  [[nodiscard]] Instant OverallDue() const noexcept;
+  void ArmTimer() noexcept;
+  void OnTimer(short what) noexcept;
+  void OnOverallDue() noexcept;
 
   Core& core_;
   ExchangeSink& sink_;
+  net::ConnSink& conn_sink_;
   RequestFacts& facts_;
 
   Admission admission_;
   std::string request_;  // the head for the backend, kept while it may be sent again
-  std::vector<std::size_t> tried_;
+  std::array<std::size_t, kMostAttempts> tried_;  // the first tried_count_
+  std::size_t tried_count_ = 0;
   std::string held_;           // client bytes that are not this request's content
   std::string early_content_;  // request content that came before a backend was connected
   http::ChunkedDecoder request_chunks_;
@@ -108,14 +133,14 @@ class Exchange final : public net::Mortal {
   bool request_done_ = true;       // all content of the request has passed
   bool request_sent_any_ = false;  // content went to the current backend: no retry any more
 
-  http::ResponseParser response_parser_;
-  std::string response_head_;  // a head that has not arrived whole
+  std::unique_ptr<PartialHead> partial_;
   http::ChunkedDecoder response_chunks_;
   std::uint64_t response_left_ = 0;
   http::Framing response_framing_ = http::Framing::kNone;
 
-  net::Timer connect_timer_;
-  net::Timer overall_timer_;
+  std::uint64_t bytes_in_ = 0;
+  std::uint64_t bytes_out_ = 0;
+  std::string_view reason_;
   Instant connect_began_{};
   Instant progress_{};    // last time content moved, for response_timeout
   unsigned interim_ = 0;  // interim answers of the backend so far

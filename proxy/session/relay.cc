@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include <openssl/rand.h>
-
+#include "proxy/session/secure_random.h"
 #include "proxy/ws/frame_writer.h"
 
 namespace sluice::session {
@@ -67,8 +66,7 @@ std::uint16_t AnswerTo(std::uint16_t code) noexcept {
 ws::MaskKey RandomMask() noexcept {
   // RFC 6455 section 10.3: a mask must be unpredictable.
   ws::MaskKey key{};
-  static_cast<void>(
-      RAND_bytes(reinterpret_cast<unsigned char*>(key.data()), static_cast<int>(key.size())));
+  FillRandom({reinterpret_cast<unsigned char*>(key.data()), key.size()});
   return key;
 }
 
@@ -703,19 +701,20 @@ void Relay::Finish() noexcept {
   block_.session_seconds.Observe(std::chrono::duration<double>(now - began_).count());
   core_.view->routes[facts_.route].sessions_open[facts_.backend]->Add(-1);
 
-  const std::string peer_ip = core_.peer.Ip();
-  log::AccessRecord record = BaseRecord(core_, facts_, peer_ip, now);
-  record.event = "ws_close";
-  record.bytes_in = client.bytes;
-  record.bytes_out = backend.bytes;
-  record.msgs_in = client.messages;
-  record.msgs_out = backend.messages;
-  record.close_code_client = client.code;
-  record.close_code_backend = backend.code;
-  record.closed_by = metrics::Name(by_);
-  record.close_reason = ending().ours.reason;
-  record.reason = ending().why;
-  core_.services.access_log.Write(record);
+  if (core_.services.access_log.enabled()) {
+    log::AccessRecord record = BaseRecord(core_, facts_, now);
+    record.event = "ws_close";
+    record.bytes_in = client.bytes;
+    record.bytes_out = backend.bytes;
+    record.msgs_in = client.messages;
+    record.msgs_out = backend.messages;
+    record.close_code_client = client.code;
+    record.close_code_backend = backend.code;
+    record.closed_by = metrics::Name(by_);
+    record.close_reason = ending().ours.reason;
+    record.reason = ending().why;
+    core_.services.access_log.Write(record);
+  }
 
   core_.DropBackend();
   sink_.OnRelayDone();

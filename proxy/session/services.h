@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "proxy/base/local_ptr.h"
 #include "proxy/base/random.h"
 #include "proxy/http/parser.h"
 #include "proxy/log/access_log.h"
@@ -21,7 +22,7 @@ class Session;
 
 // A snapshot with this worker's counters for everything in it. A session keeps the view it began
 // with, so that a reload can swap the worker's without touching it.
-struct View {
+struct View : LocallyShared {
   struct RouteSeries {
     metrics::RouteBlock* block = nullptr;
     std::vector<metrics::Gauge*> sessions_open;  // by backend of the route's pool
@@ -75,14 +76,15 @@ class HandshakeRation {
 
 struct Services {
   net::Loop& loop;
-  std::span<std::byte> scratch;        // input of the turn; at least 64 KiB
-  http::RequestParser request_parser;  // for heads that arrive whole
+  std::span<std::byte> scratch;          // input of the turn; at least 64 KiB
+  http::RequestParser request_parser;    // for heads that arrive whole
+  http::ResponseParser response_parser;  // the same
   Random& random;
   log::AccessLog& access_log;
   IpCounter& ips;
   metrics::WorkerBlock& block;
   SessionOwner& owner;
-  std::shared_ptr<const View> view;
+  LocalPtr<const View> view;
   Intake intake = Intake::kOpen;
   HandshakeRation handshakes{};
 };

@@ -34,9 +34,9 @@ std::string_view FieldValue(const http::RequestHead& head, http::FieldId id) noe
 
 Session::Session(Services& services, std::uint64_t id, std::size_t listener,
                  const net::Address& peer, bool over_limit)
-    : core_(services, *this), over_limit_(over_limit) {
+    : over_limit_(over_limit), core_(services, *this) {
   core_.id = id;
-  core_.listener = listener;
+  core_.listener = static_cast<std::uint32_t>(listener);
   core_.peer = peer;
   core_.view->listeners[listener]->connections_open.Add(1);
   if (const std::size_t most = core_.config().limits.connections_per_ip; most > 0) {
@@ -62,9 +62,8 @@ void Session::Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noex
   core_.client.Open(std::move(fd), std::move(transport));
   if (tls) {
     phase_ = Phase::kTls;
-    phase_began_ = core_.services.loop.now();
-    deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
-                                        core_.config().server.tls_timeout, this);
+    work_ = std::make_unique<Handshake>(core_.services.loop.now());
+    ArmTimer(core_.config().server.tls_timeout);
   } else {
     AwaitHead(FirstHeadPatience());
   }
@@ -94,10 +93,10 @@ void Session::OnReadable(net::Conn& conn) noexcept {
       ReadHead();
       break;
     case Phase::kExchange:
-      exchange_->OnReadable(SideOf(conn));
+      exchange().OnReadable(SideOf(conn));
       break;
     case Phase::kRelay:
-      relay_->OnReadable(SideOf(conn));
+      relay().OnReadable(SideOf(conn));
       break;
     case Phase::kLinger: {
       const net::IoResult got = conn.Read(core_.services.scratch);
@@ -114,17 +113,17 @@ void Session::OnReadable(net::Conn& conn) noexcept {
 void Session::OnWritable(net::Conn& conn) noexcept {
   switch (phase_) {
     case Phase::kExchange:
-      exchange_->OnWritable(SideOf(conn));
+      exchange().OnWritable(SideOf(conn));
       break;
     case Phase::kRelay:
-      relay_->OnWritable(SideOf(conn));
+      relay().OnWritable(SideOf(conn));
       break;
     case Phase::kHead:
       if (conn.write_failed()) {
         Close();
       } else if (conn.pending() <= core_.low_watermark() && conn.IsPaused(net::Pause::kPeerFull)) {
         conn.ResumeRead(net::Pause::kPeerFull);
-        if (partial_) {
+        if (has_partial()) {
           TakeHead({});
         }
       }
@@ -134,8 +133,7 @@ void Session::OnWritable(net::Conn& conn) noexcept {
         Close();
       } else if (conn.write_finished()) {
         // All is sent; from here the client has its time to close.
-        deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
-                                            core_.config().server.close_timeout, this);
+        ArmTimer(core_.config().server.close_timeout);
       }
       break;
     case Phase::kTls:
@@ -146,7 +144,7 @@ void Session::OnWritable(net::Conn& conn) noexcept {
 
 void Session::OnConnected(net::Conn&, int error) noexcept {
   if (phase_ == Phase::kExchange) {
-    exchange_->OnConnected(error);
+    exchange().OnConnected(error);
   }
 }
 
@@ -172,7 +170,9 @@ void Session::StepHandshake() noexcept {
       break;
   }
   (tls.resumed() ? block.tls_resumed : block.tls_full)[tls.is_tls13() ? 1 : 0].Add();
-  block.tls_handshake_seconds.Observe(std::chrono::duration<double>(Now() - phase_began_).count());
+  block.tls_handshake_seconds.Observe(
+      std::chrono::duration<double>(Now() - handshake().began).count());
+  work_.reset();
   AwaitHead(FirstHeadPatience());
   if (tls.HasBuffered()) {
     ReadHead();
@@ -183,7 +183,11 @@ void Session::StepHandshake() noexcept {
 
 void Session::AwaitHead(Millis patience) noexcept {
   phase_ = Phase::kHead;
-  deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(), patience, this);
+  ArmTimer(patience);
+}
+
+void Session::ArmTimer(Millis delay) noexcept {
+  core_.timer.Arm<&Session::OnDeadline>(core_.services.loop.base(), delay, this);
 }
 
 void Session::ReadHead() noexcept {
@@ -206,7 +210,7 @@ void Session::ReadHead() noexcept {
 // Serves requests from the bytes of the client, one after the other. In a loop and not by calls of
 // each from the one before: a client may send hundreds in one packet.
 void Session::TakeHead(Bytes bytes) noexcept {
-  std::unique_ptr<PartialHead> kept = std::move(partial_);
+  std::unique_ptr<PartialHead> kept = TakePartial();
   http::RequestParser* own_parser = nullptr;  // knows the start of `bytes`, if set
   if (kept) {
     kept->bytes += AsText(bytes);
@@ -216,11 +220,11 @@ void Session::TakeHead(Bytes bytes) noexcept {
   serving_ = true;
   while (phase_ == Phase::kHead) {
     if (bytes.empty()) {
-      if (!partial_) {
+      if (!has_partial()) {
         break;
       }
       // An exchange has ended within the loop and left what it held.
-      kept = std::move(partial_);
+      kept = TakePartial();
       bytes = AsBytes(kept->bytes);
       own_parser = &kept->parser;
       continue;
@@ -238,7 +242,7 @@ void Session::TakeHead(Bytes bytes) noexcept {
         TakeRequest(own_parser != nullptr ? *own_parser : core_.services.request_parser, bytes);
     if (taken == Taken::kIncomplete) {
       if (own_parser != nullptr) {
-        partial_ = std::move(kept);
+        work_ = std::move(kept);
       } else {
         KeepHead(bytes);
         if (served_any_) {
@@ -257,8 +261,7 @@ void Session::TakeHead(Bytes bytes) noexcept {
 }
 
 void Session::KeepHead(Bytes bytes) noexcept {
-  partial_ = std::make_unique<PartialHead>(PartialHead{
-      std::string(AsText(bytes)), http::RequestParser(core_.view->snapshot->head_limits)});
+  work_ = std::make_unique<PartialHead>(bytes, core_.view->snapshot->head_limits);
 }
 
 // Takes one request from the front of `bytes`.
@@ -274,16 +277,21 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
   }
   const http::RequestHead& head = parser.head();
   bytes = bytes.subspan(parser.head_size());
-  deadline_.Cancel();
   served_any_ = true;
-  FillFacts(head);
-  Admission admission =
-      Admit(head, *core_.view->snapshot, core_.services.intake, facts_->client_ip);
+  Sender sender;
+  FindSender(head, sender);
+  Admission admission = Admit(head, *core_.view->snapshot, core_.services.intake, sender.client_ip);
+  facts_ = RequestFacts();
+  facts_.began = core_.services.loop.now();
   if (admission.route) {
-    facts_->route = *admission.route;
-    facts_->has_route = true;
+    facts_.route = static_cast<std::uint32_t>(*admission.route);
+    facts_.has_route = true;
   }
-  if (over_limit_ || over_ip_limit_) {
+  const bool over = over_limit_ || over_ip_limit_;
+  if (core_.services.access_log.enabled()) {
+    KeepTexts(head, sender, over ? std::string_view() : admission.key_source);
+  }
+  if (over) {
     const Refusal limit = over_limit_ ? Refusal{503,
                                                 "This server has all the connections it may have.",
                                                 "",
@@ -309,48 +317,69 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
     }
     return Refuse(head, *admission.refusal) ? Taken::kAnswered : Taken::kElsewhere;
   }
-  facts_->affinity = admission.key_source;
-  BeginExchange(head, std::move(admission), bytes);
+  BeginExchange(head, sender, std::move(admission), bytes);
   return Taken::kElsewhere;
 }
 
-void Session::FillFacts(const http::RequestHead& head) noexcept {
-  facts_ = std::make_unique<RequestFacts>();
-  facts_->method = head.method;
-  facts_->host = head.host;
-  facts_->path = head.path;
-  facts_->query = head.query;
-  facts_->origin = FieldValue(head, http::FieldId::kOrigin);
-  facts_->user_agent = FieldValue(head, http::FieldId::kUserAgent);
-  facts_->forwarded_for = FieldValue(head, http::FieldId::kXForwardedFor);
-  facts_->began = core_.services.loop.now();
-  const auto is_trusted = [&](const std::string& ip) {
-    const auto address = net::Address::FromNumeric(ip, 0);
-    return address && core_.view->snapshot->IsTrusted(*address);
-  };
-  facts_->client_ip = OriginalClient(head, core_.peer.Ip(), is_trusted);
-  const std::string_view id = FieldValue(head, http::FieldId::kXRequestId);
-  facts_->request_id = IsUsableRequestId(id) ? std::string(id) : RandomId();
+void Session::FindSender(const http::RequestHead& head, Sender& sender) const {
+  const Snapshot& snapshot = *core_.view->snapshot;
+  sender.peer_ip = core_.peer.Ip();
+  sender.peer_trusted = snapshot.IsTrusted(core_.peer);
+  if (sender.peer_trusted) {
+    sender.client_ip = OriginalClient(head, sender.peer_ip, [&](const std::string& ip) {
+      const auto address = net::Address::FromNumeric(ip, 0);
+      return address && snapshot.IsTrusted(*address);
+    });
+  } else {
+    sender.client_ip = sender.peer_ip;
+  }
+  sender.request_id = FieldValue(head, http::FieldId::kXRequestId);
+  if (!IsUsableRequestId(sender.request_id)) {
+    sender.made_id = RandomId();
+    sender.request_id = {sender.made_id.data(), sender.made_id.size()};
+  }
 }
 
-void Session::BeginExchange(const http::RequestHead& head, Admission admission,
-                            Bytes rest) noexcept {
-  const std::string peer_ip = core_.peer.Ip();
+// What only the access log will ask for, which outlives the head.
+void Session::KeepTexts(const http::RequestHead& head, const Sender& sender,
+                        std::string_view affinity) {
+  FactTexts::Views texts;
+  const auto set = [&texts](FactText which, std::string_view text) {
+    texts[static_cast<std::size_t>(which)] = text;
+  };
+  set(FactText::kMethod, head.method);
+  set(FactText::kHost, head.host);
+  set(FactText::kPath, head.path);
+  // Tokens travel in queries: one that will not be shown is not held either, but for its presence.
+  set(FactText::kQuery,
+      core_.services.access_log.keeps_query() ? head.query : head.query.substr(0, 1));
+  set(FactText::kOrigin, FieldValue(head, http::FieldId::kOrigin));
+  set(FactText::kUserAgent, FieldValue(head, http::FieldId::kUserAgent));
+  set(FactText::kForwardedFor, FieldValue(head, http::FieldId::kXForwardedFor));
+  set(FactText::kRequestId, sender.request_id);
+  set(FactText::kClientIp, sender.client_ip);
+  set(FactText::kAffinity, affinity);
+  facts_.texts.Store(texts);
+}
+
+void Session::BeginExchange(const http::RequestHead& head, const Sender& sender,
+                            Admission admission, Bytes rest) noexcept {
   ForwardFacts forward;
-  forward.peer_ip = peer_ip;
+  forward.peer_ip = sender.peer_ip;
   forward.tls = core_.listener_config().is_tls();
-  forward.peer_trusted = core_.view->snapshot->IsTrusted(core_.peer);
-  forward.request_id = facts_->request_id;
+  forward.peer_trusted = sender.peer_trusted;
+  forward.request_id = sender.request_id;
   phase_ = Phase::kExchange;
   ExchangeSink& sink = *this;  // privately ours: make_unique could not convert it
-  exchange_ = std::make_unique<Exchange>(core_, sink, *facts_);
-  exchange_->Begin(head, std::move(admission), forward, rest);
+  net::ConnSink& conn_sink = *this;
+  work_ = std::make_unique<Exchange>(core_, sink, conn_sink, facts_);
+  exchange().Begin(head, std::move(admission), forward, rest);
 }
 
 // Answers a request that goes no further. True when the connection may carry another one.
 bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noexcept {
-  if (refusal.outcome && facts_->has_route) {
-    core_.route_block(*facts_).upgrades[*refusal.outcome].Add();
+  if (refusal.outcome && facts_.has_route) {
+    core_.route_block(facts_).upgrades[*refusal.outcome].Add();
   }
   std::string extra(refusal.extra);
   if (refusal.retry_after) {
@@ -372,7 +401,7 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
   reply.close = !reusable;
   reply.head_only = head.method == "HEAD";
   core_.client.Write(AsBytes(Serialize(reply)));
-  facts_->status = refusal.status;
+  facts_.status = static_cast<std::uint16_t>(refusal.status);
   LogRequest(refusal.label);
   if (!reusable) {
     Linger();
@@ -384,9 +413,15 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
 
 void Session::RefuseHead(const http::HeadFault& fault) noexcept {
   core_.services.block.http_parse_errors.Add(fault.label);
-  facts_ = std::make_unique<RequestFacts>();
-  facts_->began = core_.services.loop.now();
-  facts_->status = fault.status;
+  facts_ = RequestFacts();
+  facts_.began = core_.services.loop.now();
+  facts_.status = static_cast<std::uint16_t>(fault.status);
+  if (core_.services.access_log.enabled()) {
+    const std::string peer_ip = core_.peer.Ip();
+    FactTexts::Views texts;
+    texts[static_cast<std::size_t>(FactText::kClientIp)] = peer_ip;
+    facts_.texts.Store(texts);
+  }
   http::Reply reply;
   reply.status = fault.status;
   reply.text = fault.reason;
@@ -397,31 +432,34 @@ void Session::RefuseHead(const http::HeadFault& fault) noexcept {
 
 void Session::LogRequest(std::string_view reason) noexcept {
   const Instant now = core_.services.loop.now();
-  if (facts_->has_route && facts_->status != 101) {
-    metrics::RouteBlock& block = core_.route_block(*facts_);
-    block.http_requests[static_cast<std::size_t>(facts_->status / 100)].Add();
-    block.http_request_seconds.Observe(std::chrono::duration<double>(now - facts_->began).count());
+  if (facts_.has_route && facts_.status != 101) {
+    metrics::RouteBlock& block = core_.route_block(facts_);
+    block.http_requests[static_cast<std::size_t>(facts_.status / 100)].Add();
+    block.http_request_seconds.Observe(std::chrono::duration<double>(now - facts_.began).count());
   }
-  const std::string peer_ip = core_.peer.Ip();
-  log::AccessRecord record = BaseRecord(core_, *facts_, peer_ip, now);
+  if (!core_.services.access_log.enabled()) {
+    return;
+  }
+  log::AccessRecord record = BaseRecord(core_, facts_, now);
   record.event = "http";
-  record.bytes_in = facts_->bytes_in;
-  record.bytes_out = facts_->bytes_out;
+  if (phase_ == Phase::kExchange) {
+    record.bytes_in = exchange().bytes_in();
+    record.bytes_out = exchange().bytes_out();
+  }
   record.reason = reason;
   core_.services.access_log.Write(record);
 }
 
 // What the phases report.
 
-void Session::DropExchange() noexcept {
-  if (exchange_) {
-    core_.services.loop.Bury(std::move(exchange_));
-  }
+// Its methods may still be on the stack.
+void Session::DropWork() noexcept {
+  core_.services.loop.Bury(std::move(work_));
 }
 
 void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
-  LogRequest(facts_->reason);
-  DropExchange();
+  LogRequest(exchange().reason());
+  DropWork();
   if (!reusable || ending_) {
     Linger();
     return;
@@ -436,28 +474,26 @@ void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
 }
 
 void Session::OnUpgraded(bool rsv1, std::string early_client, Bytes early_backend) noexcept {
-  DropExchange();
+  DropWork();
   phase_ = Phase::kRelay;
   RelaySink& sink = *this;
-  relay_ = std::make_unique<Relay>(core_, sink, *facts_, rsv1);
-  relay_->Start(AsBytes(early_client), early_backend);
-  if (relay_ && ending_) {
+  work_ = std::make_unique<Relay>(core_, sink, facts_, rsv1);
+  relay().Start(AsBytes(early_client), early_backend);
+  if (phase_ == Phase::kRelay && ending_) {
     Drain();
   }
 }
 
 void Session::OnExchangeBroken() noexcept {
-  if (facts_->reason.empty()) {
-    facts_->reason = "broken";
-  }
-  LogRequest(facts_->reason);
-  DropExchange();
+  const std::string_view reason = exchange().reason();
+  LogRequest(reason.empty() ? "broken" : reason);
+  DropWork();
   Close();
 }
 
 void Session::OnRelayDone() noexcept {
-  forced_ = forced_ || relay_->was_forced();
-  core_.services.loop.Bury(std::move(relay_));
+  forced_ = forced_ || relay().was_forced();
+  DropWork();
   Close();
 }
 
@@ -469,28 +505,28 @@ void Session::Drain() noexcept {
     case Phase::kTls:
       break;  // it gets its answer, once it can ask; the handshake has its deadline
     case Phase::kHead:
-      if (!partial_) {
+      if (!has_partial()) {
         // A request may have arrived that was not read yet. It is answered, not met with a FIN.
         ReadHead();
       }
       if (phase_ != Phase::kHead) {
         break;
       }
-      if (partial_) {
+      if (has_partial()) {
         RefuseHead({503, "This server is draining.", "draining"});
       } else {
         Linger();
       }
       break;
     case Phase::kExchange:
-      exchange_->Drain();
+      exchange().Drain();
       break;
     case Phase::kRelay: {
       OurClose close;
-      close.client_code = core_.route(*facts_).close_code;
+      close.client_code = core_.route(facts_).close_code;
       close.reason = core_.config().drain.reason;
       close.why = "drain";
-      relay_->BeginClose(close);
+      relay().BeginClose(close);
       break;
     }
     case Phase::kLinger:
@@ -503,11 +539,11 @@ void Session::Cut() noexcept {
   forced_ = phase_ != Phase::kClosed && phase_ != Phase::kLinger;
   switch (phase_) {
     case Phase::kExchange:
-      exchange_->Abandon();
+      exchange().Abandon();
       OnExchangeBroken();
       break;
     case Phase::kRelay:
-      relay_->Cut("drain_deadline");
+      relay().Cut("drain_deadline");
       break;
     case Phase::kTls:
     case Phase::kHead:
@@ -522,9 +558,8 @@ void Session::Cut() noexcept {
 void Session::Linger() noexcept {
   // Closing with unread bytes would send RST, which may overtake the answer: read to the end first.
   phase_ = Phase::kLinger;
-  phase_began_ = core_.services.loop.now();
   core_.client.FinishWrite();
-  linger_pending_ = core_.client.pending();
+  work_ = std::make_unique<Farewell>(core_.services.loop.now(), core_.client.pending());
   core_.client.ResumeRead(net::Pause::kHandshake);
   core_.client.ResumeRead(net::Pause::kPeerFull);
   if (core_.client.read_ended()) {
@@ -533,8 +568,7 @@ void Session::Linger() noexcept {
       return;
     }
   }
-  deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
-                                      core_.config().server.close_timeout, this);
+  ArmTimer(core_.config().server.close_timeout);
 }
 
 void Session::Close() noexcept {
@@ -542,7 +576,7 @@ void Session::Close() noexcept {
     return;
   }
   phase_ = Phase::kClosed;
-  deadline_.Cancel();
+  core_.timer.Cancel();
   core_.DropBackend();
   core_.client.Close();
   core_.view->listeners[core_.listener]->connections_open.Add(-1);
@@ -559,7 +593,7 @@ void Session::OnDeadline(short) noexcept {
       Close();
       break;
     case Phase::kHead:
-      if (partial_) {
+      if (has_partial()) {
         RefuseHead({408, "The request head was not complete in time.", "header_timeout"});
       } else {
         // Nothing was asked: an idle connection is closed without a word (RFC 9112 section 9.8).
@@ -569,10 +603,10 @@ void Session::OnDeadline(short) noexcept {
     case Phase::kLinger: {
       // A slow client that still takes bytes is waited for, within reason.
       const std::size_t pending = core_.client.pending();
-      if (pending < linger_pending_ && core_.services.loop.now() - phase_began_ < kLingerMost) {
-        linger_pending_ = pending;
-        deadline_.Arm<&Session::OnDeadline>(core_.services.loop.base(),
-                                            core_.config().server.close_timeout, this);
+      if (pending < farewell().pending &&
+          core_.services.loop.now() - farewell().began < kLingerMost) {
+        farewell().pending = pending;
+        ArmTimer(core_.config().server.close_timeout);
       } else {
         Close();
       }

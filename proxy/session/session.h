@@ -12,7 +12,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
+#include "proxy/session/affinity_cookie.h"
 #include "proxy/session/core.h"
 #include "proxy/session/exchange.h"
 #include "proxy/session/relay.h"
@@ -48,16 +50,41 @@ class Session final : public net::Mortal,
   [[nodiscard]] std::uint64_t id() const noexcept { return core_.id; }
 
   // Where the Worker keeps it: index into its list.
-  std::size_t slot = 0;
+  std::uint32_t slot = 0;
 
  private:
   enum class Phase : std::uint8_t { kTls, kHead, kExchange, kRelay, kLinger, kClosed };
 
   // Bytes of the client that wait: a head that is not complete, or requests that were sent before
   // the answers to earlier ones were read. The parser has seen none of them, or all without an end.
-  struct PartialHead {
+  struct PartialHead final : net::Mortal {
+    PartialHead(Bytes its_bytes, const http::HeadLimits& limits)
+        : bytes(AsText(its_bytes)), parser(limits) {}
+
     std::string bytes;
     http::RequestParser parser;
+  };
+
+  struct Handshake final : net::Mortal {
+    explicit Handshake(Instant now) noexcept : began(now) {}
+
+    Instant began;
+  };
+
+  struct Farewell final : net::Mortal {
+    Farewell(Instant now, std::size_t its_pending) noexcept : began(now), pending(its_pending) {}
+
+    Instant began;
+    std::size_t pending;  // what waited for the client at the last deadline
+  };
+
+  // Who sent a request, as it is told to backends, hashed and logged.
+  struct Sender {
+    std::string peer_ip;
+    std::string client_ip;  // behind a trusted proxy it is not the peer
+    bool peer_trusted = false;
+    IdText made_id{};
+    std::string_view request_id;  // into the head, or made_id
   };
 
   enum class Taken : std::uint8_t {
@@ -89,34 +116,46 @@ class Session final : public net::Mortal,
   void TakeHead(Bytes bytes) noexcept;
   void KeepHead(Bytes bytes) noexcept;
   [[nodiscard]] Taken TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept;
-  void BeginExchange(const http::RequestHead& head, Admission admission, Bytes rest) noexcept;
+  void FindSender(const http::RequestHead& head, Sender& sender) const;
+  void BeginExchange(const http::RequestHead& head, const Sender& sender, Admission admission,
+                     Bytes rest) noexcept;
   [[nodiscard]] bool Refuse(const http::RequestHead& head, const Refusal& refusal) noexcept;
   void RefuseHead(const http::HeadFault& fault) noexcept;
-  void FillFacts(const http::RequestHead& head) noexcept;
+  void KeepTexts(const http::RequestHead& head, const Sender& sender, std::string_view affinity);
   void LogRequest(std::string_view reason) noexcept;
   void AwaitHead(Millis patience) noexcept;
+  void ArmTimer(Millis delay) noexcept;
   void Linger() noexcept;
-  void DropExchange() noexcept;
+  void DropWork() noexcept;
   void Close() noexcept;
   void OnDeadline(short what) noexcept;
 
-  Core core_;
-  net::Timer deadline_;  // of the phases that Session itself runs
-  std::unique_ptr<PartialHead> partial_;
-  std::unique_ptr<RequestFacts> facts_;  // of the request being served
-  std::unique_ptr<Exchange> exchange_;
-  std::unique_ptr<Relay> relay_;
-  Instant phase_began_{};           // of kTls and kLinger
-  std::size_t linger_pending_ = 0;  // what waited for the client at the last deadline
+  // What the phase works with, see work_.
+  [[nodiscard]] bool has_partial() const noexcept { return phase_ == Phase::kHead && work_; }
+  [[nodiscard]] std::unique_ptr<PartialHead> TakePartial() noexcept {
+    return std::unique_ptr<PartialHead>(static_cast<PartialHead*>(work_.release()));
+  }
+  [[nodiscard]] Handshake& handshake() const noexcept { return static_cast<Handshake&>(*work_); }
+  [[nodiscard]] Exchange& exchange() const noexcept { return static_cast<Exchange&>(*work_); }
+  [[nodiscard]] Relay& relay() const noexcept { return static_cast<Relay&>(*work_); }
+  [[nodiscard]] Farewell& farewell() const noexcept { return static_cast<Farewell&>(*work_); }
+
+  // An idle session is mostly this object: its members are ordered and sized so that none of it is
+  // padding (tests/unit/session/size_test.cc).
   Phase phase_ = Phase::kHead;
-  bool over_limit_ = false;
-  bool over_ip_limit_ = false;
-  bool ip_counted_ = false;
-  bool served_any_ = false;  // a request has been taken
-  bool serving_ = false;     // TakeHead is on the stack
-  bool surplus_ = false;     // so far over a limit that it is not even told so
-  bool ending_ = false;      // no further request is taken
-  bool forced_ = false;
+  bool over_limit_ : 1 = false;
+  bool over_ip_limit_ : 1 = false;
+  bool ip_counted_ : 1 = false;
+  bool served_any_ : 1 = false;  // a request has been taken
+  bool serving_ : 1 = false;     // TakeHead is on the stack
+  bool surplus_ : 1 = false;     // so far over a limit that it is not even told so
+  bool ending_ : 1 = false;      // no further request is taken
+  bool forced_ : 1 = false;
+  Core core_;
+  RequestFacts facts_;  // of the request being served
+  // kTls: a Handshake. kHead: a PartialHead, or none. kExchange: the Exchange. kRelay: the Relay.
+  // kLinger: a Farewell.
+  std::unique_ptr<net::Mortal> work_;
 };
 
 }  // namespace sluice::session
