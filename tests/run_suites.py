@@ -35,7 +35,7 @@ NODE = ROOT / f"tests/e2e/node_modules/node-linux-{NODE_ARCHITECTURE}/bin/node"
 # Each of these has to exist: a folder whose tests are no longer built is a failure, not a gap.
 # Others that the build makes are run as well.
 UNIT_FOLDERS = ["base", "net", "http", "ws", "balance", "drain", "log", "metrics", "config",
-                "routing", "tls", "session", "demo"]
+                "routing", "tls", "session", "demo", "bench"]
 INTEGRATION_PRESETS = ["release", "asan", "tsan"]
 TAIL_LINES = 40
 SECONDS_TO_END = 5  # between SIGTERM and SIGKILL for a suite that ran out of time
@@ -180,6 +180,15 @@ def python_suites(prefix, folder, timeout):
     ]
 
 
+def bench_suites():
+    """The benchmark's load and runner, for a moment each; what it measures is not compared."""
+    suites = python_suites("bench", "bench", 180)
+    for suite in suites:
+        suite.needs += [release_binary().with_name(name)
+                        for name in ("bench_load", "bench_echo_backend")]
+    return suites
+
+
 def node_suites():
     return [
         Suite(
@@ -220,6 +229,7 @@ def all_suites():
     suites += replay_suites()
     suites += integration_suites()
     suites.append(cost_suite())
+    suites += bench_suites()
     suites += python_suites("docker", "docker", 60)
     suites += python_suites("monitoring", "monitoring", 180)
     suites += python_suites("e2e", "e2e", 180)
