@@ -1,10 +1,10 @@
-// What TLS costs the server's side alone: the time inside TlsTransport is counted, that of the
+// What TLS costs the server's side alone: the CPU time inside TlsTransport is counted, that of the
 // client, which is in the same thread at the other end of a socketpair, is not. The CPU column of
 // these has both; Time is the one to read.
 #include <sys/socket.h>
+#include <time.h>
 
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -18,7 +18,6 @@ namespace sluice::tls {
 namespace {
 
 using net::IoStatus;
-using Clock = std::chrono::steady_clock;
 
 struct Fixture {
   Files files;
@@ -28,34 +27,56 @@ struct Fixture {
       MakeContext({.certificates = {files.Certificate({"bench.test"})}}, keys);
 };
 
-// Adds the time of `work` to `spent`.
-template <class Work>
-auto Timed(Clock::duration& spent, Work&& work) {
-  const auto begin = Clock::now();
-  auto result = work();
-  spent += Clock::now() - begin;
-  return result;
+std::int64_t ThreadNanos() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return now.tv_sec * std::int64_t{1'000'000'000} + now.tv_nsec;
 }
 
-double Seconds(Clock::duration duration) {
-  return std::chrono::duration<double>(duration).count();
+// What a pair of readings costs: this clock is a system call.
+std::int64_t NanosOfReading() {
+  static const std::int64_t nanos = [] {
+    constexpr int kReadings = 10'000;
+    const std::int64_t begin = ThreadNanos();
+    for (int i = 0; i < kReadings; ++i) {
+      static_cast<void>(ThreadNanos());
+    }
+    return (ThreadNanos() - begin) / kReadings;
+  }();
+  return nanos;
 }
+
+// Adds up the time of pieces of work.
+class Stopwatch {
+ public:
+  template <class Work>
+  auto Time(Work&& work) {
+    const std::int64_t begin = ThreadNanos();
+    auto result = work();
+    spent_ += ThreadNanos() - begin - NanosOfReading();
+    return result;
+  }
+  [[nodiscard]] double seconds() const noexcept { return static_cast<double>(spent_) * 1e-9; }
+
+ private:
+  std::int64_t spent_ = 0;
+};
 
 // A whole life of a session: accept, handshake, free.
 void Handshakes(benchmark::State& state, SSL_SESSION* resume, Fixture& fixture) {
   for (auto _ : state) {
-    Clock::duration spent{};
+    Stopwatch watch;
     TlsPair pair(*fixture.context, fixture.buffers,
                  {.sni = "bench.test", .alpn = {"http/1.1"}, .resume = resume});
     pair.server.reset();
-    pair.server = Timed(spent, [&] {
+    pair.server = watch.Time([&] {
       return TlsTransport::Accept(*fixture.context, pair.server_fd.get(), fixture.buffers);
     });
     for (int turn = 0; turn < 4 && !(pair.client_done && pair.server_status == IoStatus::kOk);
          ++turn) {
       pair.client_done = SSL_do_handshake(pair.client.get()) == 1;
       if (pair.server_status == IoStatus::kWouldBlock) {
-        pair.server_status = Timed(spent, [&] { return pair.server->Handshake(); });
+        pair.server_status = watch.Time([&] { return pair.server->Handshake(); });
       }
     }
     if (pair.server_status != IoStatus::kOk || !pair.server->is_tls13() ||
@@ -63,12 +84,12 @@ void Handshakes(benchmark::State& state, SSL_SESSION* resume, Fixture& fixture) 
       state.SkipWithError("not the handshake that was meant");
       break;
     }
-    Timed(spent, [&] {
+    watch.Time([&] {
       pair.server.reset();
       return 0;
     });
     static_cast<void>(pair.Ticket());  // leaves in order, so that `resume` stays good
-    state.SetIterationTime(Seconds(spent));
+    state.SetIterationTime(watch.seconds());
   }
 }
 
@@ -104,11 +125,11 @@ void TlsWrite(benchmark::State& state) {
   const std::string message(static_cast<std::size_t>(state.range(0)), 'x');
   std::array<char, 64 * 1024> dropped{};
   for (auto _ : state) {
-    Clock::duration spent{};
+    Stopwatch watch;
     std::size_t taken = 0;
     while (taken < message.size()) {
       const net::IoResult wrote =
-          Timed(spent, [&] { return pair->server->Write(AsBytes(message).subspan(taken)); });
+          watch.Time([&] { return pair->server->Write(AsBytes(message).subspan(taken)); });
       taken += wrote.bytes;
       if (wrote.status != IoStatus::kOk || pair->server->pending() != 0) {
         state.SkipWithError("the socket refused bytes");
@@ -117,7 +138,7 @@ void TlsWrite(benchmark::State& state) {
       while (::recv(pair->client_fd.get(), dropped.data(), dropped.size(), 0) > 0) {
       }
     }
-    state.SetIterationTime(Seconds(spent));
+    state.SetIterationTime(watch.seconds());
   }
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(message.size()));
 }
@@ -129,18 +150,18 @@ void TlsRead(benchmark::State& state) {
   const std::string message(static_cast<std::size_t>(state.range(0)), 'x');
   std::array<std::byte, 64 * 1024> scratch{};
   for (auto _ : state) {
-    Clock::duration spent{};
+    Stopwatch watch;
     pair->ClientWrites(message);
     std::size_t got = 0;
     while (got < message.size()) {
-      const net::IoResult read = Timed(spent, [&] { return pair->server->Read(scratch); });
+      const net::IoResult read = watch.Time([&] { return pair->server->Read(scratch); });
       if (read.status != IoStatus::kOk) {
         state.SkipWithError("the message did not arrive");
         return;
       }
       got += read.bytes;
     }
-    state.SetIterationTime(Seconds(spent));
+    state.SetIterationTime(watch.seconds());
   }
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(message.size()));
 }
