@@ -118,6 +118,21 @@ TEST_F(ServerContextTest, VersionsAreAsConfigured) {
   EXPECT_FALSE(ancient.Handshake());
 }
 
+TEST_F(ServerContextTest, PrefersAes128UnlessTheClientNeedsChaChaOrMore) {
+  const auto context = MakeContext({.certificates = {files.Certificate({"a.test"})}}, keys);
+  const auto chosen = [&](const std::string& offered) {
+    TlsPair pair(*context, buffers, {.ciphersuites = offered});
+    EXPECT_TRUE(pair.Handshake());
+    return std::string(SSL_CIPHER_get_name(SSL_get_current_cipher(pair.client.get())));
+  };
+  const std::string aes128 = "TLS_AES_128_GCM_SHA256";
+  const std::string aes256 = "TLS_AES_256_GCM_SHA384";
+  const std::string chacha = "TLS_CHACHA20_POLY1305_SHA256";
+  EXPECT_EQ(chosen(aes256 + ":" + chacha + ":" + aes128), aes128);
+  EXPECT_EQ(chosen(chacha + ":" + aes128 + ":" + aes256), chacha);
+  EXPECT_EQ(chosen(aes256), aes256);
+}
+
 TEST_F(ServerContextTest, TicketsAreGoodOnEveryWorkerUntilTheirKeyIsGone) {
   const KeyPair pair = files.Certificate({"a.test"});
   const auto one = MakeContext({.certificates = {pair}, .realm = "l"}, keys);

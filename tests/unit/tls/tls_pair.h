@@ -84,6 +84,7 @@ struct ClientOptions {
   int max_version = 0;
   SSL_SESSION* resume = nullptr;
   KeyPair certificate{};
+  std::string ciphersuites{};  // of TLS 1.3, in the order of preference
 };
 
 class TlsPair {
@@ -102,6 +103,9 @@ class TlsPair {
     }
     if (options.max_version != 0) {
       SSL_CTX_set_max_proto_version(client_context_.get(), options.max_version);
+    }
+    if (!options.ciphersuites.empty()) {
+      EXPECT_EQ(SSL_CTX_set_ciphersuites(client_context_.get(), options.ciphersuites.c_str()), 1);
     }
     if (!options.certificate.chain.empty()) {
       EXPECT_EQ(SSL_CTX_use_certificate_chain_file(client_context_.get(),
