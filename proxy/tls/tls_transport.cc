@@ -15,6 +15,13 @@ using net::IoStatus;
 // buffer stays small and a full socket is noticed early.
 constexpr std::size_t kRound = 64 * 1024;
 
+// A record of the beginning: with TLS's own bytes (29 at most), TCP's and IPv6's it fits a segment
+// of 1,500 bytes, with some room for a tunnel on the way.
+constexpr std::size_t kSmallRecord = 1'360;
+
+// So many make 64 KiB: a window of TCP that has grown well beyond its first 10 segments.
+constexpr std::uint8_t kSmallRecords = 48;
+
 // More ciphertext than this never waits for an honest peer: one round of records and a few alerts.
 constexpr std::size_t kMostUnsent = 128 * 1024;
 
@@ -24,17 +31,42 @@ std::unique_ptr<TlsTransport> TlsTransport::Accept(const ServerContext& context,
                                                    SharedBuffers& buffers) {
   // make_unique cannot reach the private constructor.
   std::unique_ptr<TlsTransport> made(new TlsTransport(fd, buffers));
-  BioPtr bio(BIO_new(Method()));
-  if (!bio) {
+  if (!buffers.bio) {
+    buffers.bio = MakeBio();
+  }
+  BioPtr bio = MakeBio();
+  if (!bio || !buffers.bio) {
     return nullptr;
   }
   BIO_set_data(bio.get(), made.get());
-  BIO_set_init(bio.get(), 1);
   made->ssl_ = context.NewSession(std::move(bio));
   if (!made->ssl_) {
     return nullptr;
   }
   return made;
+}
+
+BioPtr TlsTransport::MakeBio() {
+  BioPtr bio(BIO_new(Method()));
+  if (bio) {
+    BIO_set_init(bio.get(), 1);
+  }
+  return bio;
+}
+
+// During its handshake a session has a BIO of its own, because OpenSSL puts a buffering BIO in
+// front of it. Afterwards one BIO serves all sessions of the worker: it holds nothing between two
+// calls, and Enter() tells it whose call it is.
+void TlsTransport::ShareBio() noexcept {
+  BIO* shared = buffers_.bio.get();
+  BIO_up_ref(shared);
+  SSL_set0_rbio(ssl_.get(), shared);
+  BIO_up_ref(shared);
+  SSL_set0_wbio(ssl_.get(), shared);
+}
+
+void TlsTransport::Enter() noexcept {
+  BIO_set_data(buffers_.bio.get(), this);
 }
 
 BIO_METHOD* TlsTransport::Method() {
@@ -51,14 +83,15 @@ BIO_METHOD* TlsTransport::Method() {
 
 int TlsTransport::OnBioRead(BIO* bio, char* into, int size) {
   auto* self = static_cast<TlsTransport*>(BIO_get_data(bio));
+  SharedBuffers& buffers = self->buffers_;
   BIO_clear_retry_flags(bio);
-  if (self->input_.empty() && self->may_receive_ && !self->eof_) {
-    self->may_receive_ = false;
-    self->input_is_carry_ = false;
-    const IoResult got = net::Receive(self->fd_, self->buffers_.in);
+  if (buffers.input.empty() && buffers.may_receive && !self->eof_) {
+    buffers.may_receive = false;
+    buffers.input_is_kept = false;
+    const IoResult got = net::Receive(self->fd_, buffers.in);
     switch (got.status) {
       case IoStatus::kOk:
-        self->input_ = Bytes(self->buffers_.in).first(got.bytes);
+        buffers.input = Bytes(buffers.in).first(got.bytes);
         break;
       case IoStatus::kEof:
         self->eof_ = true;
@@ -70,16 +103,16 @@ int TlsTransport::OnBioRead(BIO* bio, char* into, int size) {
         break;
     }
   }
-  if (self->input_.empty()) {
+  if (buffers.input.empty()) {
     if (self->eof_) {
       return 0;
     }
     BIO_set_retry_read(bio);
     return -1;
   }
-  const std::size_t count = std::min(self->input_.size(), static_cast<std::size_t>(size));
-  std::memcpy(into, self->input_.data(), count);
-  self->input_ = self->input_.subspan(count);
+  const std::size_t count = std::min(buffers.input.size(), static_cast<std::size_t>(size));
+  std::memcpy(into, buffers.input.data(), count);
+  buffers.input = buffers.input.subspan(count);
   return static_cast<int>(count);
 }
 
@@ -103,24 +136,42 @@ long TlsTransport::OnBioCtrl(BIO* bio, int command, long, void*) {
 }
 
 void TlsTransport::BeginInput() noexcept {
+  Enter();
   ERR_clear_error();
-  input_ = Bytes(carry_).subspan(carry_used_);
-  input_is_carry_ = !input_.empty();
-  may_receive_ = true;
+  buffers_.input = kept_ ? Bytes(kept_->input).subspan(kept_->input_used) : Bytes();
+  buffers_.input_is_kept = !buffers_.input.empty();
+  buffers_.may_receive = true;
 }
 
 void TlsTransport::EndInput() noexcept {
-  may_receive_ = false;
-  if (input_.empty()) {
-    carry_ = std::vector<std::byte>();  // `= {}` would only empty it and keep the memory
-    carry_used_ = 0;
-  } else if (input_is_carry_) {
-    carry_used_ = carry_.size() - input_.size();
-  } else {
-    carry_.assign(input_.begin(), input_.end());
-    carry_used_ = 0;
+  buffers_.may_receive = false;
+  const Bytes left = buffers_.input;
+  buffers_.input = {};
+  if (buffers_.input_is_kept && !left.empty()) {
+    kept_->input_used = kept_->input.size() - left.size();
+    return;
   }
-  input_ = {};
+  if (!left.empty()) {
+    kept().input.assign(left.begin(), left.end());
+    kept().input_used = 0;
+  } else if (kept_) {
+    kept_->input = std::vector<std::byte>();  // `= {}` would only empty it and keep the memory
+    kept_->input_used = 0;
+    DropKeptIfEmpty();
+  }
+}
+
+TlsTransport::Kept& TlsTransport::kept() {
+  if (!kept_) {
+    kept_ = std::make_unique<Kept>();
+  }
+  return *kept_;
+}
+
+void TlsTransport::DropKeptIfEmpty() noexcept {
+  if (kept_->unsent.empty() && !HasKeptInput()) {
+    kept_.reset();
+  }
 }
 
 void TlsTransport::SendOut() noexcept {
@@ -129,20 +180,20 @@ void TlsTransport::SendOut() noexcept {
     return;
   }
   Bytes bytes(out);
-  if (unsent_.empty()) {
+  if (pending() == 0) {
     const IoResult sent = net::Send(fd_, bytes);
     if (sent.status == IoStatus::kError) {
       broken_ = true;
     }
     bytes = bytes.subspan(sent.bytes);
   }
-  if (unsent_.size() + bytes.size() > kMostUnsent) {
+  if (pending() + bytes.size() > kMostUnsent) {
     // Write does not take plaintext while ciphertext waits, so this grew by answers alone: a peer
     // that asks for key updates (RFC 8446 section 4.6.3) and does not read what it asked for.
     broken_ = true;
   }
-  if (!broken_) {
-    unsent_.Append(bytes);
+  if (!broken_ && !bytes.empty()) {
+    kept().unsent.Append(bytes);
   }
   out.clear();
 }
@@ -168,6 +219,7 @@ IoStatus TlsTransport::Handshake() noexcept {
   IoStatus status = IoStatus::kOk;
   if (result == 1) {
     established_ = true;
+    ShareBio();
   } else {
     status = Classify(result);
   }
@@ -185,6 +237,11 @@ IoResult TlsTransport::Read(std::span<std::byte> into) noexcept {
     const int result = SSL_read_ex(ssl_.get(), into.data() + total, into.size() - total, &got);
     if (result == 1) {
       total += got;
+      if (got > 0 && buffers_.input.empty() && !buffers_.may_receive) {
+        // A record that left room was read to its end, and OpenSSL takes no more than the record it
+        // works on: another call would only learn that there is nothing.
+        break;
+      }
       continue;
     }
     status = Classify(result);
@@ -201,26 +258,42 @@ IoResult TlsTransport::Read(std::span<std::byte> into) noexcept {
 bool TlsTransport::HasBuffered() const noexcept {
   // An end or an error that Read found behind data is reported by the next Read: the socket would
   // not become readable again for it.
-  return carry_.size() > carry_used_ || SSL_pending(ssl_.get()) > 0 || eof_ || broken_ ||
+  return HasKeptInput() || SSL_pending(ssl_.get()) > 0 || eof_ || broken_ ||
          (SSL_get_shutdown(ssl_.get()) & SSL_RECEIVED_SHUTDOWN) != 0;
+}
+
+std::size_t TlsTransport::RecordSize(std::size_t left) noexcept {
+  if (left <= kSmallRecord || small_records_ == kSmallRecords) {
+    return left;  // OpenSSL cuts it at 16 KiB
+  }
+  ++small_records_;
+  return kSmallRecord;
 }
 
 IoResult TlsTransport::Write(Bytes plaintext) noexcept {
   if (broken_) {
     return {IoStatus::kError, 0};
   }
-  if (!unsent_.empty()) {
+  if (pending() > 0) {
     return {IoStatus::kWouldBlock, 0};
   }
+  Enter();
+  if (second_ != buffers_.second) {
+    // More than one second apart: the kernel may have shrunk its window meanwhile.
+    if (static_cast<std::uint8_t>(buffers_.second - second_) > 1) {
+      small_records_ = 0;
+    }
+    second_ = buffers_.second;
+  }
   std::size_t taken = 0;
-  while (taken < plaintext.size() && unsent_.empty()) {
-    ERR_clear_error();
+  while (taken < plaintext.size() && pending() == 0) {
     const std::size_t round = std::min(plaintext.size() - taken, kRound);
     std::size_t done = 0;
     while (done < round) {
       std::size_t written = 0;
       // ENABLE_PARTIAL_WRITE: returns after one record; the loop gathers them for one send.
-      if (SSL_write_ex(ssl_.get(), plaintext.data() + taken + done, round - done, &written) != 1) {
+      if (SSL_write_ex(ssl_.get(), plaintext.data() + taken + done, RecordSize(round - done),
+                       &written) != 1) {
         broken_ = true;
         ERR_clear_error();
         buffers_.out.clear();
@@ -238,13 +311,14 @@ IoResult TlsTransport::Write(Bytes plaintext) noexcept {
 }
 
 IoStatus TlsTransport::Flush() noexcept {
-  while (!unsent_.empty()) {
-    const IoResult sent = net::Send(fd_, unsent_.front());
+  while (pending() > 0) {
+    const IoResult sent = net::Send(fd_, kept_->unsent.front());
     if (sent.status != IoStatus::kOk) {
       broken_ = broken_ || sent.status == IoStatus::kError;
       return sent.status;
     }
-    unsent_.Consume(sent.bytes);
+    kept_->unsent.Consume(sent.bytes);
+    DropKeptIfEmpty();
   }
   return IoStatus::kOk;
 }
@@ -253,6 +327,7 @@ void TlsTransport::Shutdown() noexcept {
   if (!established_ || broken_) {
     return;
   }
+  Enter();
   ERR_clear_error();
   SSL_shutdown(ssl_.get());
   ERR_clear_error();

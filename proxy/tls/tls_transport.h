@@ -5,10 +5,17 @@
 //
 // Because the BIO never refuses a write, SSL_write never has to be retried: what OpenSSL has taken
 // is on its way, and TCP's backpressure shows as pending().
+//
+// Records grow with the stream. A record can be read only when all of it has arrived, so the first
+// 64 KiB, and again those after an idle second, go out in records that fit one segment each: while
+// TCP's window is still small, what is at the front of them need not wait for what is behind. From
+// then on records are full, which is what encrypts fastest.
 #pragma once
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -26,8 +33,15 @@ struct SharedBuffers {
   // decrypts to less than 64 KiB: the caller's scratch buffer always has room for all of it.
   static constexpr std::size_t kIn = 47 * 1024;
 
+  // Counts seconds, coarsely; its owner does. Tells a stream that pauses without a look at a clock.
+  std::uint8_t second = 0;
+
   std::array<std::byte, kIn> in;
   std::vector<std::byte> out;
+  Bytes input;                 // what is left of `in`, or of what the transport has kept
+  bool input_is_kept = false;  // the latter
+  bool may_receive = false;    // the socket was not read yet
+  BioPtr bio;                  // of all whose handshake is done; its data is who is in a call
 };
 
 class TlsTransport final : public net::Transport {
@@ -42,7 +56,9 @@ class TlsTransport final : public net::Transport {
   [[nodiscard]] bool HasBuffered() const noexcept override;
   [[nodiscard]] net::IoResult Write(Bytes plaintext) noexcept override;
   [[nodiscard]] net::IoStatus Flush() noexcept override;
-  [[nodiscard]] std::size_t pending() const noexcept override { return unsent_.size(); }
+  [[nodiscard]] std::size_t pending() const noexcept override {
+    return kept_ ? kept_->unsent.size() : 0;
+  }
   void Shutdown() noexcept override;
 
   // Valid after the handshake; the views live as long as the transport.
@@ -53,31 +69,46 @@ class TlsTransport final : public net::Transport {
   [[nodiscard]] std::string_view alpn() const noexcept;         // "http/1.1", or empty
 
  private:
-  TlsTransport(int fd, SharedBuffers& buffers) noexcept : fd_(fd), buffers_(buffers) {}
+  TlsTransport(int fd, SharedBuffers& buffers) noexcept
+      : fd_(fd), second_(buffers.second), buffers_(buffers) {}
+
+  // What waits between two calls. Most of the time nothing does, and there is none.
+  struct Kept {
+    net::OutBuffer unsent;         // ciphertext that the kernel refused
+    std::vector<std::byte> input;  // ciphertext read but not yet decrypted: the caller's buffer
+                                   // was full
+    std::size_t input_used = 0;
+  };
 
   static BIO_METHOD* Method();
+  static BioPtr MakeBio();
   static int OnBioRead(BIO* bio, char* into, int size);
   static int OnBioWrite(BIO* bio, const char* from, int size);
   static long OnBioCtrl(BIO* bio, int command, long number, void* pointer);
 
+  void ShareBio() noexcept;
+  void Enter() noexcept;
   void BeginInput() noexcept;
   void EndInput() noexcept;
   void SendOut() noexcept;
+  [[nodiscard]] Kept& kept();
+  void DropKeptIfEmpty() noexcept;
+  [[nodiscard]] bool HasKeptInput() const noexcept {
+    return kept_ && kept_->input.size() > kept_->input_used;
+  }
+  [[nodiscard]] std::size_t RecordSize(std::size_t left) noexcept;
   [[nodiscard]] net::IoStatus Classify(int result) noexcept;
 
+  // Packed: every idle session has one of these.
   int fd_;
+  std::uint8_t second_;             // SharedBuffers::second at the last write
+  std::uint8_t small_records_ = 0;  // written since the stream began or paused
+  bool eof_ : 1 = false;
+  bool broken_ : 1 = false;
+  bool established_ : 1 = false;
   SharedBuffers& buffers_;
   SslPtr ssl_;
-  net::OutBuffer unsent_;         // ciphertext that the kernel refused
-  std::vector<std::byte> carry_;  // ciphertext read but not yet decrypted; empty between turns
-                                  // unless the caller's buffer was full
-  std::size_t carry_used_ = 0;
-  Bytes input_;  // during one call: what is left of carry_ or buffers_.in
-  bool input_is_carry_ = false;
-  bool may_receive_ = false;  // during one call: the socket was not read yet
-  bool eof_ = false;
-  bool broken_ = false;
-  bool established_ = false;
+  std::unique_ptr<Kept> kept_;
 };
 
 }  // namespace sluice::tls

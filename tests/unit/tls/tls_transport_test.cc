@@ -9,6 +9,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -221,10 +222,137 @@ TEST_P(TlsTransportTest, DataBehindTheHandshakeIsNotLost) {
   EXPECT_EQ(pair.ServerReads(), "early");
 }
 
+// Takes everything from the client's socket undecrypted; the length of each record's fragment.
+std::vector<std::size_t> TakeRecords(const TlsPair& pair) {
+  std::string wire;
+  std::array<char, 64 * 1024> piece{};
+  for (;;) {
+    const ssize_t got = ::recv(pair.client_fd.get(), piece.data(), piece.size(), 0);
+    if (got <= 0) {
+      break;
+    }
+    wire.append(piece.data(), static_cast<std::size_t>(got));
+  }
+  std::vector<std::size_t> sizes;
+  constexpr std::size_t kHeader = 5;  // RFC 8446 section 5.1; the last two bytes are the length
+  for (std::size_t at = 0; at + kHeader <= wire.size();) {
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(wire[at + i]); };
+    sizes.push_back(byte(3) * std::size_t{256} + byte(4));
+    at += kHeader + sizes.back();
+  }
+  return sizes;
+}
+
+TEST_P(TlsTransportTest, RecordsGrowWithTheStreamAndAreSmallAgainAfterAPause) {
+  constexpr std::size_t kSegment = 1'448 - 5;  // what a segment holds beside a record's header
+  constexpr std::size_t kOverhead = 24;        // the tag, and an explicit nonce or a type
+  const auto pair = Connected(4 * 1024 * 1024);
+  static_cast<void>(pair->ClientReads());  // the ticket
+  const std::string text = Numbers(256 * 1024);
+  const auto write = [&] {
+    std::size_t taken = 0;
+    while (taken < text.size()) {
+      const net::IoResult wrote = pair->server->Write(AsBytes(text).subspan(taken));
+      if (wrote.status != IoStatus::kOk) {
+        ADD_FAILURE() << "the socket buffer was meant to hold it all";
+        break;
+      }
+      taken += wrote.bytes;
+    }
+    return TakeRecords(*pair);
+  };
+  const auto small = [&](const std::vector<std::size_t>& sizes) {
+    return std::count_if(sizes.begin(), sizes.end(),
+                         [&](std::size_t size) { return size <= kSegment; });
+  };
+  std::vector<std::size_t> sizes = write();
+  EXPECT_EQ(small(sizes), 48 + 1) << "and the rest of what was written";
+  EXPECT_LE(sizes.front(), kSegment);
+  EXPECT_GT(*std::max_element(sizes.begin(), sizes.end()), 16U * 1024U);
+  EXPECT_LE(*std::max_element(sizes.begin(), sizes.end()), 16U * 1024U + kOverhead);
+  sizes = write();
+  EXPECT_EQ(small(sizes), 0);
+  buffers.second += 1;
+  EXPECT_EQ(small(write()), 0) << "the next second is not a pause";
+  buffers.second += 2;
+  EXPECT_GE(small(write()), 48);
+}
+
+TEST_P(TlsTransportTest, SmallMessagesAreOneRecordEach) {
+  const auto pair = Connected(4 * 1024 * 1024);
+  static_cast<void>(pair->ClientReads());
+  for (int i = 0; i < 100; ++i) {
+    static_cast<void>(pair->server->Write(AsBytes(Numbers(1'000))));
+  }
+  EXPECT_EQ(TakeRecords(*pair).size(), 100U);
+}
+
+// All sessions of a worker speak through one BIO.
+TEST_P(TlsTransportTest, SessionsThatTakeTurnsAreNotMixedUp) {
+  constexpr std::size_t kPairs = 3;
+  std::vector<std::unique_ptr<TlsPair>> pairs;
+  for (std::size_t i = 0; i < kPairs; ++i) {
+    pairs.push_back(
+        std::make_unique<TlsPair>(*context, buffers, ClientOptions{.max_version = GetParam()}));
+  }
+  for (int turn = 0; turn < 4; ++turn) {  // a step of each handshake at a time
+    for (const auto& pair : pairs) {
+      if (!pair->client_done) {
+        pair->client_done = SSL_do_handshake(pair->client.get()) == 1;
+      }
+      if (pair->server_status == IoStatus::kWouldBlock) {
+        pair->server_status = pair->server->Handshake();
+      }
+      if (pair == pairs.front() && turn == 1) {
+        pair->ClientWrites("while others shake hands");
+        EXPECT_EQ(pair->ServerReads(), "while others shake hands");
+      }
+    }
+  }
+  for (const auto& pair : pairs) {
+    ASSERT_EQ(pair->server_status, IoStatus::kOk);
+    static_cast<void>(pair->ClientReads());
+  }
+  std::array<std::byte, 1000> into{};
+  std::array<std::string, kPairs> got;
+  const auto text = [](std::size_t i) { return std::string(40'000, static_cast<char>('a' + i)); };
+  for (std::size_t i = 0; i < kPairs; ++i) {
+    if (GetParam() == TLS1_3_VERSION) {
+      ASSERT_EQ(SSL_key_update(pairs[i]->client.get(), SSL_KEY_UPDATE_REQUESTED), 1);
+    }
+    pairs[i]->ClientWrites(text(i));
+  }
+  for (bool more = true; more;) {  // a piece of each at a time, so that each keeps some
+    more = false;
+    for (std::size_t i = 0; i < kPairs; ++i) {
+      if (got[i].size() < text(i).size()) {
+        const net::IoResult read = pairs[i]->server->Read(into);
+        ASSERT_EQ(read.status, IoStatus::kOk);
+        got[i] += AsText(Bytes(into).first(read.bytes));
+        ASSERT_EQ(pairs[i]->server->Write(AsBytes(std::to_string(i))).status, IoStatus::kOk);
+        more = true;
+      }
+    }
+    if (got[0].size() == 20'000) {
+      pairs[kPairs - 1]->server.reset();  // one leaves; the others stay
+      got[kPairs - 1] = text(kPairs - 1);
+    }
+  }
+  for (std::size_t i = 0; i + 1 < kPairs; ++i) {
+    EXPECT_TRUE(got[i] == text(i)) << i;
+    EXPECT_EQ(pairs[i]->ClientReads(), std::string(40, static_cast<char>('0' + i)));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Version, TlsTransportTest, testing::Values(TLS1_2_VERSION, TLS1_3_VERSION),
                          [](const auto& one) {
                            return one.param == TLS1_3_VERSION ? "Tls13" : "Tls12";
                          });
+
+// What an idle session holds here besides OpenSSL's: a change of it is to be noticed.
+TEST(TlsTransportSize, IsFiveWords) {
+  EXPECT_LE(sizeof(TlsTransport), 5 * sizeof(void*));
+}
 
 // RFC 8446 section 4.6.3: each request for new keys is answered, and the answers wait for a client
 // that does not read.
