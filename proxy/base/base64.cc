@@ -17,18 +17,23 @@ constexpr bool IsDigit64(char c) noexcept {
 }  // namespace
 
 std::string Base64Encode(Bytes bytes) {
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
+  std::string out((bytes.size() + 2) / 3 * 4, '=');
+  char* to = out.data();
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     const std::size_t have = bytes.size() - i < 3 ? bytes.size() - i : 3;
     std::uint32_t group = 0;
     for (std::size_t j = 0; j < 3; ++j) {
       group = group << 8 | (j < have ? std::to_integer<std::uint32_t>(bytes[i + j]) : 0U);
     }
-    out.push_back(kAlphabet[group >> 18 & 63]);
-    out.push_back(kAlphabet[group >> 12 & 63]);
-    out.push_back(have > 1 ? kAlphabet[group >> 6 & 63] : '=');
-    out.push_back(have > 2 ? kAlphabet[group & 63] : '=');
+    to[0] = kAlphabet[group >> 18 & 63];
+    to[1] = kAlphabet[group >> 12 & 63];
+    if (have > 1) {
+      to[2] = kAlphabet[group >> 6 & 63];
+    }
+    if (have > 2) {
+      to[3] = kAlphabet[group & 63];
+    }
+    to += 4;
   }
   return out;
 }

@@ -1,6 +1,7 @@
 #include "proxy/http/head.h"
 
 #include <array>
+#include <cstring>
 
 namespace sluice::http {
 namespace {
@@ -83,8 +84,16 @@ bool EqualsIgnoreCase(std::string_view a, std::string_view b) noexcept {
   if (a.size() != b.size()) {
     return false;
   }
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    // Most names are written in the usual case.
+  std::size_t i = 0;
+  // Most names are written in the usual case: eight bytes a step as long as they are the same.
+  for (std::uint64_t x = 0, y = 0; a.size() - i >= sizeof(x); i += sizeof(x)) {
+    std::memcpy(&x, a.data() + i, sizeof(x));
+    std::memcpy(&y, b.data() + i, sizeof(y));
+    if (x != y) {
+      break;
+    }
+  }
+  for (; i < a.size(); ++i) {
     if (a[i] != b[i] && Lower(a[i]) != Lower(b[i])) {
       return false;
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 
 #include "proxy/http/chars.h"
@@ -161,13 +162,13 @@ std::size_t SkipClass(CharClass wanted, std::string_view text, std::size_t at,
   return at;
 }
 
-// True if one of the eight bytes is below 0x20 or is 0x7F. The borrow of a hit may make a later
-// byte look like one too, never an earlier one: enough to know that there is none.
-bool HasControlByte(std::uint64_t eight) noexcept {
+// Marks the bytes of eight that are below 0x20 or are 0x7F, each by its top bit. The borrow of a
+// hit may mark a byte of more significance too, never one of less.
+std::uint64_t ControlBytes(std::uint64_t eight) noexcept {
   constexpr std::uint64_t kOnes = 0x0101010101010101;
   constexpr std::uint64_t kTops = kOnes * 0x80;
   const std::uint64_t del = eight ^ (kOnes * 0x7F);
-  return ((((eight - kOnes * 0x20) & ~eight) | ((del - kOnes) & ~del)) & kTops) != 0;
+  return (((eight - kOnes * 0x20) & ~eight) | ((del - kOnes) & ~del)) & kTops;
 }
 
 // Values are most of a head: eight bytes a step until one of them needs a look.
@@ -176,7 +177,11 @@ std::size_t SkipValue(std::string_view text, std::size_t at) noexcept {
     std::uint64_t eight = 0;
     while (text.size() - at >= sizeof(eight)) {
       std::memcpy(&eight, text.data() + at, sizeof(eight));
-      if (HasControlByte(eight)) {
+      const std::uint64_t marks = ControlBytes(eight);
+      if (marks != 0) {
+        if constexpr (std::endian::native == std::endian::little) {
+          at += static_cast<std::size_t>(std::countr_zero(marks)) / 8;  // the first one is real
+        }
         break;
       }
       at += sizeof(eight);

@@ -219,15 +219,15 @@ bool Contains(const Strings& strings, std::string_view text) noexcept {
 }  // namespace
 
 std::string AcceptKey(std::string_view key) {
-  std::string text(key);
-  text += "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";  // section 1.3
+  constexpr std::string_view kGuid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";  // section 1.3
   // To look the algorithm up and to set a context up costs more than the digest itself.
   static const CHandle<EVP_MD, EVP_MD_free> sha1(EVP_MD_fetch(nullptr, "SHA1", nullptr));
   thread_local const CHandle<EVP_MD_CTX, EVP_MD_CTX_free> context(EVP_MD_CTX_new());
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned int size = 0;
   if (!sha1 || !context || EVP_DigestInit_ex(context.get(), sha1.get(), nullptr) != 1 ||
-      EVP_DigestUpdate(context.get(), text.data(), text.size()) != 1 ||
+      EVP_DigestUpdate(context.get(), key.data(), key.size()) != 1 ||
+      EVP_DigestUpdate(context.get(), kGuid.data(), kGuid.size()) != 1 ||
       EVP_DigestFinal_ex(context.get(), digest.data(), &size) != 1) {
     return {};
   }
