@@ -1,6 +1,6 @@
 // Fast randomness for choices that need no secrecy: jitter, pacing, two random choices.
-// Masks, cookies and request ids come from the CSPRNG instead (proxy/ws and proxy/session take
-// them from RAND_bytes). One instance per thread.
+// Masks, cookies and request ids come from the CSPRNG instead (proxy/session/secure_random.h). One
+// instance per thread.
 #pragma once
 
 #include <cstdint>
