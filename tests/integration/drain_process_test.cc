@@ -1,8 +1,6 @@
 // Proves how the process as a whole ends: paced closes, deadlines, a second signal, and SIGTERM at
 // every moment in the life of a connection. The exit status is 0 in all of it.
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,6 +12,7 @@
 #include "tests/integration/relayed_session.h"
 #include "tests/support/certificates.h"
 #include "tests/support/echo_backend.h"
+#include "tests/support/raw_backend.h"
 
 namespace sluice::test {
 namespace {
@@ -174,21 +173,8 @@ TEST(DrainMoment, WithAnUpgradeThatTheBackendDoesNotAnswer) {
 }
 
 TEST(DrainMoment, WhileConnectingToABackendThatIsNotThere) {
-  // A listener whose queue is full takes no more: the kernel leaves a connect without an answer.
-  UniqueFd full(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  ASSERT_EQ(::bind(full.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
-  ASSERT_EQ(::listen(full.get(), 0), 0);
-  ASSERT_EQ(::getsockname(full.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
-  std::vector<UniqueFd> fill;
-  for (int i = 0; i < 4; ++i) {
-    fill.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    ::connect(fill.back().get(), reinterpret_cast<const sockaddr*>(&address), size);
-  }
-  ProxyProcess proxy(Config{.backends = {ntohs(address.sin_port)},
+  SilentPort silent;
+  ProxyProcess proxy(Config{.backends = {silent.port()},
                             .route = "handshake_timeout = \"60s\"",
                             .pool = "connect_timeout = \"60s\"",
                             .drain = "window = \"30s\"\ngrace = \"30s\""});

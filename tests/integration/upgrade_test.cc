@@ -742,6 +742,47 @@ TEST_F(UpgradeTest, ClientThatLeavesBeforeThe101FreesTheBackend) {
   proxy.AwaitMetric("sluice_connections_open", 0);
 }
 
+// The limit for all of an upgrade holds while it still connects, too.
+TEST_F(UpgradeTest, BackendThatIsSilentPastTheHandshakeTimeIs504) {
+  SilentPort silent;
+  ProxyProcess proxy(Config{.backends = {silent.port()},
+                            .route = "handshake_timeout = \"200ms\"\n",
+                            .pool = "connect_timeout = \"60s\"\n"});
+  RawClient client(proxy.port());
+  client.Send(UpgradeRequest());
+  EXPECT_EQ(client.ReadResponse().status, 504);
+  proxy.AwaitMetric("sluice_upgrades_total{outcome=\"timeout\"}", 1);
+}
+
+TEST_F(UpgradeTest, ConnectThatTakesTooLongGoesToTheNextCandidate) {
+  SilentPort silent;
+  EchoBackend good;
+  ProxyProcess proxy(Config{.backends = {silent.port(), good.port()},
+                            .route = "affinity = [\"header:x-user\"]\n",
+                            .pool = "bounded_load = 0.0\nconnect_timeout = \"200ms\"\n"});
+  constexpr int kClients = 8;
+  std::vector<RawClient> clients;
+  for (int i = 0; i < kClients; ++i) {
+    clients.emplace_back(proxy.port())
+        .Send(UpgradeRequest("/", "x-user: " + std::to_string(i) + "\r\n"));
+  }
+  for (RawClient& client : clients) {
+    EXPECT_EQ(client.ReadHead().status, 101);
+  }
+  EXPECT_EQ(good.accepts(), static_cast<std::size_t>(kClients));
+  // Of 8 keys some have the silent one as their first choice.
+  EXPECT_GT(proxy.Metric("sluice_backend_failures_total{reason=\"timeout\"}"), 0);
+}
+
+TEST_F(UpgradeTest, NoBackendThatAnswersAConnectIs503) {
+  SilentPort silent;
+  ProxyProcess proxy(Config{.backends = {silent.port()}, .pool = "connect_timeout = \"100ms\"\n"});
+  RawClient client(proxy.port());
+  client.Send(UpgradeRequest());
+  EXPECT_EQ(client.ReadResponse().status, 503);
+  proxy.AwaitMetric("sluice_backend_failures_total{reason=\"timeout\"}", 1);
+}
+
 // Retries.
 
 TEST_F(UpgradeTest, RefusedConnectGoesToTheNextCandidate) {

@@ -86,4 +86,19 @@ std::size_t AwaitAny(const std::vector<const RawBackend*>& backends, Deadline de
 
 ClosedPort::ClosedPort() : fd_(Bind(port_)) {}
 
+SilentPort::SilentPort() : fd_(Bind(port_)) {
+  if (::listen(fd_.get(), 0) != 0) {
+    throw Failure("cannot listen");
+  }
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port_);
+  constexpr int kEnough = 4;  // a backlog of 0 leaves room for one
+  for (int i = 0; i < kEnough; ++i) {
+    fill_.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    ::connect(fill_.back().get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  }
+}
+
 }  // namespace sluice::test

@@ -53,4 +53,17 @@ class ClosedPort {
   UniqueFd fd_;
 };
 
+// A port of 127.0.0.1 that leaves a connect without an answer: its queue is full, so that the
+// kernel takes no more.
+class SilentPort {
+ public:
+  SilentPort();
+  [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+
+ private:
+  std::uint16_t port_ = 0;  // before fd_: making the socket sets it
+  UniqueFd fd_;
+  std::vector<UniqueFd> fill_;
+};
+
 }  // namespace sluice::test

@@ -68,11 +68,14 @@ TEST(AccessLog, TextLineIsOneLine) {
 }
 
 TEST(AccessLog, AFullQueueDropsAndCounts) {
+  EXPECT_TRUE(AccessLog(AccessFormat::kText, 1, true).keeps_query());
   testing::internal::CaptureStdout();
   std::uint64_t dropped = 0;
   constexpr int kLines = 20'000;
   {
     AccessLog log(AccessFormat::kJson, 2, false);
+    EXPECT_TRUE(log.enabled());
+    EXPECT_FALSE(log.keeps_query());
     for (int i = 0; i < kLines; ++i) {
       log.Write(Sample());
     }
@@ -88,6 +91,7 @@ TEST(AccessLog, OffWritesNothing) {
   testing::internal::CaptureStdout();
   {
     AccessLog log(AccessFormat::kOff, 16, false);
+    EXPECT_FALSE(log.enabled());
     log.Write(Sample());
     EXPECT_EQ(log.dropped(), 0U);
   }
