@@ -82,12 +82,13 @@ inline constexpr std::array kMessageBounds{16.0,      64.0,      256.0,     1024
 
 class MessageSizes {
  public:
-  void Observe(std::uint64_t bytes) noexcept {
+  // `count` messages of `bytes` each.
+  void Observe(std::uint64_t bytes, std::uint64_t count = 1) noexcept {
     // bytes <= 16 -> 0, <= 64 -> 1, <= 256 -> 2, ...
     const unsigned bits = bytes <= 16 ? 4U : static_cast<unsigned>(std::bit_width(bytes - 1));
     const std::size_t i = (bits - 3) / 2;
-    buckets_[i < kMessageBounds.size() ? i : kMessageBounds.size()].Add();
-    sum_.Add(bytes);
+    buckets_[i < kMessageBounds.size() ? i : kMessageBounds.size()].Add(count);
+    sum_.Add(bytes * count);
   }
   [[nodiscard]] std::uint64_t bucket(std::size_t i) const noexcept { return buckets_[i].value(); }
   [[nodiscard]] std::uint64_t sum() const noexcept { return sum_.value(); }

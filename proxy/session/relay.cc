@@ -191,6 +191,7 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
   if (source.close_in || source.bad) {
     return;  // RFC 6455 section 5.5.1: nothing follows a CLOSE
   }
+  MessageRun run;
   std::size_t whole = 0;  // of `bytes`: what belongs to frames that are complete
   std::size_t sent = 0;   // of those: what has been forwarded or dropped
   const auto forward_whole = [&] {
@@ -202,6 +203,7 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
   for (;;) {
     const auto step = source.tracker.Next(bytes.subspan(whole));
     if (step.event == Event::kBad) {
+      CountMessages(from, run);
       forward_whole();
       OnViolation(from);
       return;
@@ -222,8 +224,12 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
       break;
     }
     if (step.event == Event::kMessageEnd) {
-      CountMessage(from, source);
-      if (source.tracker.opcode() == ws::Opcode::kClose) {
+      const ws::Opcode opcode = source.tracker.opcode();
+      if (!run.Extend(opcode, source.tracker.message_bytes())) {
+        CountMessages(from, run);
+        run = {opcode, source.tracker.message_bytes(), 1};
+      }
+      if (opcode == ws::Opcode::kClose) {
         // In a closing of ours this one is an answer, or crossed with ours: it stays here.
         if (stage_ == Stage::kOpen) {
           whole += step.consumed;
@@ -235,7 +241,7 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
       }
     }
     whole += step.consumed;
-    if (MustStopAt(from)) {
+    if (stage_ != Stage::kOpen && MustStopAt(from)) {
       // What follows is walked on, so that a CLOSE in it is seen, but goes no further.
       forward_whole();
       StopForwarding(from);
@@ -245,6 +251,7 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
       break;
     }
   }
+  CountMessages(from, run);
   if (stage_ != Stage::kOpen && !done_) {
     Advance();
   } else if (source.close_in && !done_) {
@@ -252,12 +259,14 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
   }
 }
 
-void Relay::CountMessage(Side from, Leg& source) noexcept {
-  const ws::Opcode opcode = source.tracker.opcode();
-  block_.messages[Index(from)][KindOf(opcode)].Add();
-  ++source.messages;
-  if (opcode == ws::Opcode::kText || opcode == ws::Opcode::kBinary) {
-    block_.message_bytes[Index(from)].Observe(source.tracker.message_bytes());
+void Relay::CountMessages(Side from, const MessageRun& run) noexcept {
+  if (run.count == 0) {
+    return;
+  }
+  block_.messages[Index(from)][KindOf(run.opcode)].Add(run.count);
+  leg(from).messages += run.count;
+  if (run.opcode == ws::Opcode::kText || run.opcode == ws::Opcode::kBinary) {
+    block_.message_bytes[Index(from)].Observe(run.bytes, run.count);
   }
 }
 

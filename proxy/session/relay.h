@@ -95,6 +95,21 @@ class Relay final : public net::Mortal {
     bool stopped_at_message : 1 = false;
   };
 
+  // Messages that came one after the other and are counted alike, and so together: a sender that
+  // pipelines often sends one kind.
+  struct MessageRun {
+    ws::Opcode opcode{};
+    std::uint64_t bytes = 0;  // of each
+    std::uint64_t count = 0;
+
+    // False: the message is of another kind.
+    [[nodiscard]] bool Extend(ws::Opcode its_opcode, std::uint64_t its_bytes) noexcept {
+      const bool same = its_opcode == opcode && its_bytes == bytes;
+      count += same ? 1 : 0;
+      return same;
+    }
+  };
+
   // What only a session that is about to end has to know.
   struct Ending {
     OurClose ours;
@@ -111,7 +126,7 @@ class Relay final : public net::Mortal {
   [[nodiscard]] std::size_t ReadSize(Side side) noexcept;
   [[nodiscard]] bool Splice(Side from) noexcept;
   void Take(Side from, Bytes bytes) noexcept;
-  void CountMessage(Side from, Leg& source) noexcept;
+  void CountMessages(Side from, const MessageRun& run) noexcept;
   void Forward(Side from, Bytes bytes) noexcept;
   void CountForwarded(Side from, std::size_t count) noexcept;
   void HoldBack(Side from) noexcept;
