@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <cstring>
+#include <span>
 
 namespace sluice::net {
 namespace {
@@ -22,6 +23,17 @@ std::array<std::uint8_t, 16> SixteenBytes(const sockaddr* address) noexcept {
     std::memcpy(out.data(), &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr, 16);
   }
   return out;
+}
+
+// inet_ntop(3) goes through printf, and every connection asks.
+std::string Dotted(std::span<const std::uint8_t, 4> bytes) {
+  std::array<char, INET_ADDRSTRLEN> text;
+  char* at = text.data();
+  for (const std::uint8_t byte : bytes) {
+    at = std::to_chars(at, text.data() + text.size(), byte).ptr;
+    *at++ = '.';
+  }
+  return {text.data(), at - 1};
 }
 
 }  // namespace
@@ -93,17 +105,15 @@ void Address::set_port(std::uint16_t port) noexcept {
 }
 
 std::string Address::Ip() const {
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  if (family() == AF_INET) {
-    ::inet_ntop(AF_INET, &storage_.v4.sin_addr, text.data(), text.size());
-  } else if (family() == AF_INET6) {
-    const auto bytes = SixteenBytes(raw());
-    if (std::memcmp(bytes.data(), kMappedPrefix.data(), kMappedPrefix.size()) == 0) {
-      ::inet_ntop(AF_INET, bytes.data() + 12, text.data(), text.size());
-    } else {
-      ::inet_ntop(AF_INET6, &storage_.v6.sin6_addr, text.data(), text.size());
-    }
+  if (family() == AF_UNSPEC) {
+    return {};
   }
+  const auto bytes = SixteenBytes(raw());
+  if (std::memcmp(bytes.data(), kMappedPrefix.data(), kMappedPrefix.size()) == 0) {
+    return Dotted(std::span(bytes).last<4>());
+  }
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  ::inet_ntop(AF_INET6, &storage_.v6.sin6_addr, text.data(), text.size());
   return text.data();
 }
 

@@ -41,6 +41,7 @@ class Listener {
  private:
   void OnEvent(short what) noexcept;
   void OnRested(short what) noexcept;
+  // False: the queue was empty before that many, or accepting failed.
   bool AcceptSome(int most) noexcept;
 
   Loop& loop_;
@@ -49,6 +50,7 @@ class Listener {
   Event event_;
   Timer rest_;
   std::size_t tag_;
+  int at_once_ = 1;  // so many are accepted in one turn
   bool closing_ = false;
 };
 

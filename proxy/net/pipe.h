@@ -40,8 +40,8 @@ class Pipe {
   std::size_t size_ = 0;  // bytes inside
 };
 
-// The pipes of one loop. Bounded: a pipe costs two descriptors and may hold kCapacity bytes of the
-// kernel's memory, and there may be thousands of sessions with a slow side.
+// The pipes of one loop. Bounded: a pipe costs two descriptors and what it holds of the kernel's
+// memory, and there may be thousands of sessions with a slow side.
 class PipePool {
  public:
   static constexpr std::size_t kMostLent = 32;

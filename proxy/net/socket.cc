@@ -109,6 +109,12 @@ Result<UniqueFd> StartConnect(const Address& address) {
   return fd;
 }
 
+bool IsConnected(int fd) noexcept {
+  Address peer;
+  socklen_t size = Address::kMaxSize;
+  return ::getpeername(fd, peer.raw(), &size) == 0;  // ENOTCONN before and after
+}
+
 int ConnectError(int fd) noexcept {
   int error = 0;
   socklen_t size = sizeof(error);

@@ -24,8 +24,9 @@ namespace sluice::net {
 [[nodiscard]] Result<void> CheckFree(const Address& address);
 
 // Starts a connection. The socket becomes writable when it is made or has failed; then
-// ConnectError() tells which.
+// ConnectError() tells which. IsConnected() tells whether it is made already.
 [[nodiscard]] Result<UniqueFd> StartConnect(const Address& address);
+[[nodiscard]] bool IsConnected(int fd) noexcept;
 
 // The pending error of a socket (SO_ERROR), 0 if there is none.
 [[nodiscard]] int ConnectError(int fd) noexcept;

@@ -108,6 +108,12 @@ void Exchange::TryNext() noexcept {
       continue;
     }
     core_.backend = std::make_unique<net::Conn>(core_.services.loop, conn_sink_);
+    if (net::IsConnected(fd->get())) {
+      // As it is at once on the same host: no need to wait, nor to register for writing first.
+      core_.backend->Open(std::move(*fd), nullptr);
+      OnConnected(0);
+      return;
+    }
     core_.backend->OpenConnecting(std::move(*fd));
     state_ = State::kConnecting;
     if (!request_done_) {

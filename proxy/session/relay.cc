@@ -26,7 +26,7 @@ constexpr unsigned kSampleEvery = 64;
 constexpr std::uint64_t kSpliceLeast = 64 * 1024;
 
 // One splice at most, so that a fast sender does not keep the loop from the others.
-constexpr std::uint64_t kSpliceMost = 256 * 1024;
+constexpr std::uint64_t kSpliceMost = 512 * 1024;
 
 constexpr std::size_t kReadAfterSplice = 4 * 1024;
 

@@ -2,7 +2,9 @@
 // instead of spinning while the process is out of descriptors.
 #include "proxy/net/listener.h"
 
+#include <poll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 #include <functional>
@@ -71,6 +73,24 @@ TEST(Listener, HandsOverWhatConnects) {
   EXPECT_EQ(listener.tag(), 7U);
 }
 
+TEST(Listener, TakesAStormInFewTurnsAndNotInOne) {
+  Loop loop;
+  Doorman doorman;
+  Bound bound = ListenSomewhere();
+  Listener listener(loop, std::move(bound.fd), 0, doorman);
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 100; ++i) {
+    clients.push_back(ConnectTo(bound.address));
+  }
+  std::vector<std::size_t> after_turn;
+  while (doorman.accepted.size() < clients.size()) {
+    event_base_loop(loop.base(), EVLOOP_ONCE);
+    after_turn.push_back(doorman.accepted.size());
+    ASSERT_LE(after_turn.size(), 8U);  // 1 + 2 + 4 + ... reaches 100 in the 7th
+  }
+  EXPECT_LE(after_turn.front(), 2U) << "the sessions that live already had to wait";
+}
+
 TEST(Listener, ServesWhatIsQueuedWhenItCloses) {
   Loop loop;
   Doorman doorman;
@@ -117,6 +137,16 @@ TEST(Listener, RestsWhileThereAreNoDescriptors) {
   EXPECT_EQ(doorman.pauses, std::vector<int>(3, EMFILE));
   EXPECT_EQ(doorman.accepted.size(), 1U);
   EXPECT_GE(Now() - began, Millis(100)) << "it did not rest between its attempts";
+}
+
+TEST(Socket, KnowsWhetherAConnectionIsMade) {
+  const UniqueFd listening = Listen(Address::FromNumeric("127.0.0.1", 0).value()).value();
+  const UniqueFd made = StartConnect(Address::OfSocket(listening.get())).value();
+  pollfd writable{made.get(), POLLOUT, 0};
+  ASSERT_EQ(::poll(&writable, 1, 5'000), 1);
+  EXPECT_TRUE(IsConnected(made.get()));
+  const UniqueFd never(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_FALSE(IsConnected(never.get()));
 }
 
 TEST(Socket, TellsThatAnAddressIsTaken) {
