@@ -9,7 +9,10 @@
 namespace sluice::server {
 namespace {
 
-constexpr std::size_t kScratch = 64 * 1024;
+// With half of it, bulk over TLS takes twice the system calls and a tenth (to the client) to a
+// third (from it) more CPU. Twice of it saves little more, and other sessions wait longer for their
+// turn.
+constexpr std::size_t kScratch = 128 * 1024;
 constexpr Millis kTick{1'000};
 
 // So many connections above the limit are let in to be told so; more are closed at once, before a
@@ -134,6 +137,7 @@ void Worker::OnTick(short) noexcept {
   services_.block.loop_busy_micros.Add(busy - busy_micros_);
   busy_micros_ = busy;
   services_.block.out_buffer_bytes.Set(loop_.buffered());
+  ++tls_buffers_.second;
   tick_due_ = now + kTick;
   tick_.Arm<&Worker::OnTick>(loop_.base(), kTick, this);
 }

@@ -30,8 +30,9 @@ namespace sluice::tls {
 // One per worker; lent to every TlsTransport of it. Content lives only during one call.
 struct SharedBuffers {
   // With the largest record (16 KiB + overhead) that may be waiting inside OpenSSL, one read
-  // decrypts to less than 64 KiB: the caller's scratch buffer always has room for all of it.
-  static constexpr std::size_t kIn = 47 * 1024;
+  // decrypts to less than 128 KiB: a caller's buffer of that size has room for all of it, and what
+  // does not fit in a smaller one is kept.
+  static constexpr std::size_t kIn = 111 * 1024;
 
   // Counts seconds, coarsely; its owner does. Tells a stream that pauses without a look at a clock.
   std::uint8_t second = 0;
