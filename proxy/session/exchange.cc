@@ -108,6 +108,8 @@ void Exchange::TryNext() noexcept {
       continue;
     }
     core_.backend = std::make_unique<net::Conn>(core_.services.loop, conn_sink_);
+    state_ = State::kConnecting;
+    ArmTimer();
     if (net::IsConnected(fd->get())) {
       // As it is at once on the same host: no need to wait, nor to register for writing first.
       core_.backend->Open(std::move(*fd), nullptr);
@@ -115,11 +117,9 @@ void Exchange::TryNext() noexcept {
       return;
     }
     core_.backend->OpenConnecting(std::move(*fd));
-    state_ = State::kConnecting;
     if (!request_done_) {
       core_.client.PauseRead(net::Pause::kHandshake);  // content waits in the kernel
     }
-    ArmTimer();
     return;
   }
   Fail(503, kUnreachable, "no_backend", UpgradeOutcome::kNoBackend);

@@ -5,15 +5,12 @@
 // The calls of the whole process are counted (call_counter.cc), so the bounds leave room for what
 // it does once a second.
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -104,31 +101,6 @@ class MessageCost : public testing::Test {
     }
   }
 
-  // What is sent between these two is there, all at once, when the proxy goes on.
-  void Stop() const {
-    proxy.Signal(SIGSTOP);
-    const Deadline deadline;
-    while (!AllThreadsStopped()) {
-      if (deadline.passed()) {
-        throw Failure("the proxy does not stop");
-      }
-    }
-  }
-  void Continue() const { proxy.Signal(SIGCONT); }
-
-  [[nodiscard]] bool AllThreadsStopped() const {
-    const std::string tasks = "/proc/" + std::to_string(proxy.pid()) + "/task";
-    for (const auto& task : std::filesystem::directory_iterator(tasks)) {
-      std::ifstream file(task.path() / "stat");
-      const std::string stat{std::istreambuf_iterator<char>(file), {}};
-      const std::string state = stat.substr(stat.rfind(')') + 2, 1);  // proc(5)
-      if (state != "T" && state != "t") {  // the latter when somebody traces it
-        return false;
-      }
-    }
-    return true;
-  }
-
   CountedCalls calls;
   RawBackend backend;
   ProxyProcess proxy;
@@ -176,9 +148,9 @@ TEST_F(MessageCost, ManySmallFramesOfOneReadLeaveInOneWrite) {
     frames += BuildFrame(kText, "frame " + std::to_string(i));
   }
   calls.Begin();
-  Stop();
+  proxy.Stop();
   session.client.Send(frames);
-  Continue();
+  proxy.Continue();
   EXPECT_EQ(session.backend.ReadExactly(frames.size()), frames);
   EXPECT_EQ(calls.Since(Call::kRecv), 1U);
   EXPECT_EQ(calls.Since(Call::kSend), 1U);
@@ -192,11 +164,11 @@ TEST_F(MessageCost, TheClockIsReadForATurnAndNotForAMessage) {
   }
   const std::string frame = BuildFrame(kText, "hello");
   const auto round = [&] {
-    Stop();
+    proxy.Stop();
     for (Session& session : sessions) {
       session.client.Send(frame);
     }
-    Continue();
+    proxy.Continue();
     for (Session& session : sessions) {
       EXPECT_EQ(session.backend.ReadExactly(frame.size()), frame);
     }
@@ -218,11 +190,11 @@ TEST_F(TlsMessageCost, OneRecvFeedsManyRecords) {
   const std::string frame = BuildFrame(kText, std::string(64, 'u'));
   constexpr std::size_t kRecords = 8;  // each a segment: no more than the first window holds
   calls.Begin();
-  Stop();
+  proxy.Stop();
   for (std::size_t i = 0; i < kRecords; ++i) {
     session.client.Send(frame);  // each a record of its own
   }
-  Continue();
+  proxy.Continue();
   EXPECT_EQ(session.backend.ReadExactly(kRecords * frame.size()).size(), kRecords * frame.size());
   EXPECT_EQ(calls.Since(Call::kRecv), 1U);
   EXPECT_EQ(calls.Since(Call::kSend), 1U);
@@ -234,9 +206,9 @@ TEST_F(TlsMessageCost, ManyRecordsLeaveInOneSend) {
   // More than two records, less than the kernel's buffers.
   const std::string frame = BuildFrame(kBinary, std::string(40'000, 'd'), {.masked = false});
   calls.Begin();
-  Stop();
+  proxy.Stop();
   session.backend.Send(frame);
-  Continue();
+  proxy.Continue();
   EXPECT_EQ(session.client.ReadExactly(frame.size()), frame);
   EXPECT_EQ(calls.Since(Call::kRecv), 1U);
   EXPECT_EQ(calls.Since(Call::kSend), 1U);

@@ -17,6 +17,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <sstream>
 #include <utility>
@@ -256,6 +257,27 @@ std::uint16_t ProxyProcess::port(const std::string& listener) const {
     throw Failure("no listener named " + listener);
   }
   return found->second;
+}
+
+void ProxyProcess::AwaitThreads(std::string_view states) const {
+  const std::string tasks = "/proc/" + std::to_string(pid_) + "/task";
+  const auto is_there = [&](const std::filesystem::directory_entry& task) {
+    std::ifstream file(task.path() / "stat");
+    const std::string stat{std::istreambuf_iterator<char>(file), {}};
+    return states.find(stat.substr(stat.rfind(')') + 2, 1)) != std::string_view::npos;  // proc(5)
+  };
+  const Deadline deadline;
+  while (!std::all_of(std::filesystem::directory_iterator(tasks), {}, is_there)) {
+    if (deadline.passed()) {
+      throw Failure("the proxy's threads do not come to rest");
+    }
+  }
+}
+
+void ProxyProcess::Stop() const {
+  AwaitThreads("S");  // all wait for events: none is about to look for them
+  Signal(SIGSTOP);
+  AwaitThreads("Tt");  // the latter under a tracer
 }
 
 void ProxyProcess::Signal(int number) const {

@@ -1,6 +1,7 @@
 // The real binary as a child process, with a configuration of the test's own. Ends with the test.
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include <condition_variable>
@@ -71,6 +72,11 @@ class ProxyProcess {
 
   void Signal(int number) const;
 
+  // Halts all threads once they have nothing to do; what peers send until Continue() is there, all
+  // at once, when they go on.
+  void Stop() const;
+  void Continue() const { Signal(SIGCONT); }
+
   // The wait status (see waitpid(2)) as an exit status, or 128 + the signal; nothing when the
   // process still ran at the deadline. Once an exit was taken by the test, ~ProxyProcess does not
   // judge its status.
@@ -105,6 +111,8 @@ class ProxyProcess {
  private:
   void Spawn(const std::vector<std::string>& args, const std::string& ready_file);
   void AwaitReady(const std::string& ready_file);
+  // Until the state of each thread is one of these letters of proc(5).
+  void AwaitThreads(std::string_view states) const;
   void Collect(int out, int err);
   void CheckReports();
   template <class Condition>
