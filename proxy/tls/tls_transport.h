@@ -58,7 +58,7 @@ class TlsTransport final : public net::Transport {
   [[nodiscard]] net::IoResult Write(Bytes plaintext) noexcept override;
   [[nodiscard]] net::IoStatus Flush() noexcept override;
   [[nodiscard]] std::size_t pending() const noexcept override {
-    return kept_ ? kept_->unsent.size() : 0;
+    return kept_ && !ticket_waits_ ? kept_->unsent.size() : 0;
   }
   void Shutdown() noexcept override;
 
@@ -75,7 +75,7 @@ class TlsTransport final : public net::Transport {
 
   // What waits between two calls. Most of the time nothing does, and there is none.
   struct Kept {
-    net::OutBuffer unsent;         // ciphertext that the kernel refused
+    net::OutBuffer unsent;         // ciphertext that the kernel refused, or the ticket
     std::vector<std::byte> input;  // ciphertext read but not yet decrypted: the caller's buffer
                                    // was full
     std::size_t input_used = 0;
@@ -107,6 +107,7 @@ class TlsTransport final : public net::Transport {
   bool eof_ : 1 = false;
   bool broken_ : 1 = false;
   bool established_ : 1 = false;
+  bool ticket_waits_ : 1 = false;  // in kept_, for the first thing that is written
   SharedBuffers& buffers_;
   SslPtr ssl_;
   std::unique_ptr<Kept> kept_;

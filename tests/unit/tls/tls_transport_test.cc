@@ -247,7 +247,7 @@ TEST_P(TlsTransportTest, RecordsGrowWithTheStreamAndAreSmallAgainAfterAPause) {
   constexpr std::size_t kSegment = 1'448 - 5;  // what a segment holds beside a record's header
   constexpr std::size_t kOverhead = 24;        // the tag, and an explicit nonce or a type
   const auto pair = Connected(4 * 1024 * 1024);
-  static_cast<void>(pair->ClientReads());  // the ticket
+  static_cast<void>(pair->Ticket());
   const std::string text = Numbers(256 * 1024);
   const auto write = [&] {
     std::size_t taken = 0;
@@ -280,7 +280,7 @@ TEST_P(TlsTransportTest, RecordsGrowWithTheStreamAndAreSmallAgainAfterAPause) {
 
 TEST_P(TlsTransportTest, SmallMessagesAreOneRecordEach) {
   const auto pair = Connected(4 * 1024 * 1024);
-  static_cast<void>(pair->ClientReads());
+  static_cast<void>(pair->Ticket());
   for (int i = 0; i < 100; ++i) {
     static_cast<void>(pair->server->Write(AsBytes(Numbers(1'000))));
   }
@@ -352,6 +352,32 @@ INSTANTIATE_TEST_SUITE_P(Version, TlsTransportTest, testing::Values(TLS1_2_VERSI
 // What an idle session holds here besides OpenSSL's: a change of it is to be noticed.
 TEST(TlsTransportSize, IsFiveWords) {
   EXPECT_LE(sizeof(TlsTransport), 5 * sizeof(void*));
+}
+
+TEST(TlsTicket, GoesWithTheFirstAnswerAndIsNotLostWithoutOne) {
+  Files files;
+  TicketKeys keys;
+  SharedBuffers buffers;
+  const auto context = MakeContext({.certificates = {files.Certificate({"a.test"})}}, keys);
+  for (const std::string answer : {"answer", ""}) {
+    TlsPair pair(*context, buffers);
+    ASSERT_TRUE(pair.Handshake());
+    EXPECT_EQ(pair.server->pending(), 0U) << "nobody need wait until the socket takes it";
+    std::array<char, 16> peeked{};
+    EXPECT_EQ(::recv(pair.client_fd.get(), peeked.data(), peeked.size(), MSG_PEEK), -1);
+    pair.ClientWrites("question");  // reading sends nothing
+    EXPECT_EQ(pair.ServerReads(), "question");
+    EXPECT_EQ(::recv(pair.client_fd.get(), peeked.data(), peeked.size(), MSG_PEEK), -1);
+    if (answer.empty()) {
+      pair.server->Shutdown();
+    } else {
+      static_cast<void>(pair.server->Write(AsBytes(answer)));
+    }
+    EXPECT_EQ(pair.ClientReads(), answer);
+    const SSL_SESSION* session = SSL_get_session(pair.client.get());
+    EXPECT_EQ(SSL_SESSION_has_ticket(session), 1);
+    EXPECT_EQ(pair.server->pending(), 0U);
+  }
 }
 
 // RFC 8446 section 4.6.3: each request for new keys is answered, and the answers wait for a client
