@@ -12,7 +12,7 @@ namespace {
 
 // 64 pages, each of which may hold up to 32 KiB of a socket's data: more than is asked for at a
 // time. The kernel may grant less (pipe(7), pipe-user-pages-soft); any size works.
-constexpr int kCapacity = 256 * 1024;
+constexpr int kCapacity = 1024 * 1024;
 
 // Enough that bulk traffic finds one ready; the rest is given back.
 constexpr std::size_t kMostIdle = 4;

@@ -44,7 +44,7 @@ class Pipe {
 // memory, and there may be thousands of sessions with a slow side.
 class PipePool {
  public:
-  static constexpr std::size_t kMostLent = 32;
+  static constexpr std::size_t kMostLent = 16;
 
   // An empty pipe, or null when all are lent or none can be made: the bytes are then copied.
   [[nodiscard]] std::unique_ptr<Pipe> Borrow();

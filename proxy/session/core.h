@@ -80,8 +80,8 @@ struct Core {
     return side == Side::kClient ? client : *backend;
   }
 
-  // The source is not read while more than this waits for the destination. With one full scratch
-  // buffer on top it bounds what a side may hold at limits.out_buffer and a half.
+  // The source is not read while more than this waits for the destination. One read may come on top:
+  // kUsualRead, or the whole scratch buffer the first time that a stream which flowed is held up.
   [[nodiscard]] std::size_t high_watermark() const noexcept {
     return config().limits.out_buffer / 2;
   }

@@ -179,7 +179,7 @@ void Exchange::OnReadable(Side side) noexcept {
     return;
   }
   if (side == Side::kBackend) {
-    const net::IoResult got = core_.backend->Read(core_.services.scratch);
+    const net::IoResult got = core_.backend->Read(core_.services.scratch.first(kUsualRead));
     switch (got.status) {
       case IoStatus::kOk:
         TakeFromBackend(core_.services.scratch.first(got.bytes));
@@ -195,7 +195,7 @@ void Exchange::OnReadable(Side side) noexcept {
     }
     return;
   }
-  std::size_t room = core_.services.scratch.size();
+  std::size_t room = kUsualRead;
   if (request_done_) {
     // What comes now belongs to a state that has not begun. Hold a bounded piece of it, mainly to
     // see the client leave.
@@ -206,8 +206,8 @@ void Exchange::OnReadable(Side side) noexcept {
     }
     room = most - held_.size();
   }
-  const net::IoResult got = core_.client.Read(
-      core_.services.scratch.first(std::min(room, core_.services.scratch.size())));
+  const net::IoResult got =
+      core_.client.Read(core_.services.scratch.first(std::min(room, kUsualRead)));
   switch (got.status) {
     case IoStatus::kOk:
       TakeFromClient(core_.services.scratch.first(got.bytes));

@@ -84,7 +84,7 @@ class Relay final : public net::Mortal {
     std::uint64_t bytes = 0;             // forwarded from this side
     std::uint64_t messages = 0;
     std::uint16_t code = 0;             // of the first CLOSE seen on this leg, either way
-    bool bulk : 1 = false;              // its socket was found with more in it than one read takes
+    bool bulk : 1 = false;              // the last read or splice brought a lot at once
     bool spliced : 1 = false;           // the last bytes from it were spliced
     bool close_in : 1 = false;          // a CLOSE came from this side
     bool close_out : 1 = false;         // a CLOSE went to this side

@@ -74,9 +74,13 @@ class HandshakeRation {
   unsigned left_ = kPerTurn;
 };
 
+// What one read takes of a stream whose other side may not take it all at once: the rest is kept in
+// memory. A stream that flows is read in pieces as large as Services::scratch.
+inline constexpr std::size_t kUsualRead = 64 * 1024;
+
 struct Services {
   net::Loop& loop;
-  std::span<std::byte> scratch;          // input of the turn; at least 64 KiB
+  std::span<std::byte> scratch;          // input of the turn; at least kUsualRead
   http::RequestParser request_parser;    // for heads that arrive whole
   http::ResponseParser response_parser;  // the same
   Random& random;

@@ -121,7 +121,7 @@ TEST_F(SpliceTest, ASlowReaderCostsABoundedNumberOfPipes) {
     }
   }
   proxy.AwaitMetricAtLeast("sluice_backpressure_pauses_total{side=\"backend\"}", kSessions);
-  EXPECT_LE(PipesOf(proxy).size() - pipes, 32U * TestWorkers());
+  EXPECT_LE(PipesOf(proxy).size() - pipes, 16U * TestWorkers());
   for (std::size_t i = 0; i < kSessions; i += 13) {
     const std::string rest = frame.substr(sent[i]);
     std::thread writer = Writing(sessions[i].backend, rest);
