@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "proxy/net/socket.h"
 
@@ -85,10 +86,10 @@ int TlsTransport::OnBioRead(BIO* bio, char* into, int size) {
   auto* self = static_cast<TlsTransport*>(BIO_get_data(bio));
   SharedBuffers& buffers = self->buffers_;
   BIO_clear_retry_flags(bio);
-  if (buffers.input.empty() && buffers.may_receive && !self->eof_) {
-    buffers.may_receive = false;
+  if (buffers.input.empty() && buffers.may_receive > 0 && !self->eof_) {
+    const auto room = std::span(buffers.in).first(std::exchange(buffers.may_receive, 0));
     buffers.input_is_kept = false;
-    const IoResult got = net::Receive(self->fd_, buffers.in);
+    const IoResult got = net::Receive(self->fd_, room);
     switch (got.status) {
       case IoStatus::kOk:
         buffers.input = Bytes(buffers.in).first(got.bytes);
@@ -135,16 +136,19 @@ long TlsTransport::OnBioCtrl(BIO* bio, int command, long, void*) {
   }
 }
 
-void TlsTransport::BeginInput() noexcept {
+// `room`: what the caller can take. No more is received than fits there decrypted, unless that
+// would be less than a record: then what does not fit is kept.
+void TlsTransport::BeginInput(std::size_t room) noexcept {
   Enter();
   ERR_clear_error();
   buffers_.input = kept_ ? Bytes(kept_->input).subspan(kept_->input_used) : Bytes();
   buffers_.input_is_kept = !buffers_.input.empty();
-  buffers_.may_receive = true;
+  constexpr std::size_t kInside = SharedBuffers::kInside;
+  buffers_.may_receive = std::clamp(room - std::min(room, kInside), kInside, SharedBuffers::kIn);
 }
 
 void TlsTransport::EndInput() noexcept {
-  buffers_.may_receive = false;
+  buffers_.may_receive = 0;
   const Bytes left = buffers_.input;
   buffers_.input = {};
   if (buffers_.input_is_kept && !left.empty()) {
@@ -221,7 +225,7 @@ IoStatus TlsTransport::Classify(int result) noexcept {
 }
 
 IoStatus TlsTransport::Handshake() noexcept {
-  BeginInput();
+  BeginInput(SharedBuffers::kIn);
   const int result = SSL_do_handshake(ssl_.get());
   IoStatus status = IoStatus::kOk;
   if (result == 1) {
@@ -243,7 +247,7 @@ IoStatus TlsTransport::Handshake() noexcept {
 }
 
 IoResult TlsTransport::Read(std::span<std::byte> into) noexcept {
-  BeginInput();
+  BeginInput(into.size());
   std::size_t total = 0;
   IoStatus status = IoStatus::kOk;
   while (total < into.size()) {
@@ -251,7 +255,7 @@ IoResult TlsTransport::Read(std::span<std::byte> into) noexcept {
     const int result = SSL_read_ex(ssl_.get(), into.data() + total, into.size() - total, &got);
     if (result == 1) {
       total += got;
-      if (got > 0 && buffers_.input.empty() && !buffers_.may_receive) {
+      if (got > 0 && buffers_.input.empty() && buffers_.may_receive == 0) {
         // A record that left room was read to its end, and OpenSSL takes no more than the record it
         // works on: another call would only learn that there is nothing.
         break;

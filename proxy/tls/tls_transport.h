@@ -29,20 +29,21 @@ namespace sluice::tls {
 
 // One per worker; lent to every TlsTransport of it. Content lives only during one call.
 struct SharedBuffers {
-  // With the largest record (16 KiB + overhead) that may be waiting inside OpenSSL, one read
-  // decrypts to less than 128 KiB: a caller's buffer of that size has room for all of it, and what
-  // does not fit in a smaller one is kept.
   static constexpr std::size_t kIn = 111 * 1024;
+
+  // What one read may decrypt besides what it receives: the largest record (RFC 8446 section 5.2)
+  // may be waiting inside OpenSSL.
+  static constexpr std::size_t kInside = 17 * 1024;
 
   // Counts seconds, coarsely; its owner does. Tells a stream that pauses without a look at a clock.
   std::uint8_t second = 0;
 
   std::array<std::byte, kIn> in;
   std::vector<std::byte> out;
-  Bytes input;                 // what is left of `in`, or of what the transport has kept
-  bool input_is_kept = false;  // the latter
-  bool may_receive = false;    // the socket was not read yet
-  BioPtr bio;                  // of all whose handshake is done; its data is who is in a call
+  Bytes input;                  // what is left of `in`, or of what the transport has kept
+  bool input_is_kept = false;   // the latter
+  std::size_t may_receive = 0;  // so much; 0 once the socket was read
+  BioPtr bio;                   // of all whose handshake is done; its data is who is in a call
 };
 
 class TlsTransport final : public net::Transport {
@@ -89,7 +90,7 @@ class TlsTransport final : public net::Transport {
 
   void ShareBio() noexcept;
   void Enter() noexcept;
-  void BeginInput() noexcept;
+  void BeginInput(std::size_t room) noexcept;
   void EndInput() noexcept;
   void SendOut() noexcept;
   [[nodiscard]] Kept& kept();
