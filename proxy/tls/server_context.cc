@@ -234,7 +234,8 @@ int ServerContext::OnTicket(SSL* ssl, unsigned char* name, unsigned char* iv,
           1) {
     return -1;
   }
-  return newest ? 1 : 2;
+  // RFC 8446 appendix C.4: a ticket is to be used once, so each resumption brings the next.
+  return newest && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
 }
 
 }  // namespace sluice::tls

@@ -169,6 +169,7 @@ class ModesThroughSluice(BenchCase):
             with self.subTest(options=options, tls=tls):
                 got = self.counted("connect", "--connections", 4, *options, tls=tls)
                 self.assertGreater(got["connections"], 4)
+                self.assertEqual(got["tickets_reused"], 0)
                 self.assert_latencies(got)
 
     def test_idle_sessions_take_a_burst(self):

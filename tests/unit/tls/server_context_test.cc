@@ -163,6 +163,22 @@ TEST_F(ServerContextTest, ATicketUnderAnOldKeyIsRenewed) {
   }
 }
 
+// RFC 8446 appendix C.4: a client uses a ticket once, so that its visits cannot be linked.
+TEST_F(ServerContextTest, EachResumptionBringsTheNextTicket) {
+  const auto context = MakeContext({.certificates = {files.Certificate({"a.test"})}}, keys);
+  const auto text = [](const SessionPtr& session) {
+    const unsigned char* bytes = nullptr;
+    std::size_t size = 0;
+    SSL_SESSION_get0_ticket(session.get(), &bytes, &size);
+    return std::string(reinterpret_cast<const char*>(bytes), size);
+  };
+  const SessionPtr first = Visit(*context, nullptr, TLS1_3_VERSION).second;
+  auto [resumed, second] = Visit(*context, first.get(), TLS1_3_VERSION);
+  EXPECT_TRUE(resumed);
+  EXPECT_NE(text(second), text(first));
+  EXPECT_TRUE(Visit(*context, second.get(), TLS1_3_VERSION).first);
+}
+
 TEST_F(ServerContextTest, TicketsOfAnotherListenerAreNoGood) {
   const KeyPair pair = files.Certificate({"a.test"});
   const auto one = MakeContext({.certificates = {pair}, .realm = "one"}, keys);
