@@ -17,7 +17,8 @@ namespace sluice::net {
 
 class Pipe {
  public:
-  // Null when the process or the system has no more descriptors.
+  // Null when the process or the system has no more descriptors, or grants so small a pipe that
+  // copying is cheaper (pipe(7), pipe-user-pages-soft).
   [[nodiscard]] static std::unique_ptr<Pipe> Make();
 
   // Moves at most `most` bytes from the socket into the pipe. kOk with bytes > 0, kEof, kError; and
@@ -45,6 +46,8 @@ class Pipe {
 class PipePool {
  public:
   static constexpr std::size_t kMostLent = 16;
+  static constexpr std::size_t kMostIdle = 4;  // ready for the next large frame; the rest is closed
+  static constexpr std::size_t kMostDescriptors = 2 * (kMostLent + kMostIdle);
 
   // An empty pipe, or null when all are lent or none can be made: the bytes are then copied.
   [[nodiscard]] std::unique_ptr<Pipe> Borrow();
@@ -57,6 +60,7 @@ class PipePool {
  private:
   std::vector<std::unique_ptr<Pipe>> idle_;
   std::size_t lent_ = 0;
+  unsigned resting_ = 0;  // so often Borrow() does not try again, after none could be made
 };
 
 }  // namespace sluice::net

@@ -17,6 +17,7 @@
 
 #include "proxy/http/parser.h"
 #include "proxy/log/log.h"
+#include "proxy/net/pipe.h"
 #include "proxy/net/socket.h"
 #include "proxy/ws/frame_tracker.h"
 #include "proxy/ws/upgrade.h"
@@ -30,8 +31,11 @@ constexpr Millis kTicketLife = std::chrono::hours(12);
 // After a second signal: time enough for CLOSE frames to go out and be answered.
 constexpr Millis kHurry{2'000};
 
-// Descriptors that are not connections: listeners, loops, log, admin clients.
+// Descriptors that are not connections: log, admin clients, what libraries open.
 constexpr std::size_t kReservedFds = 64;
+
+// And of each worker, besides a socket for every listener: its loop, and the pipes of large frames.
+constexpr std::size_t kWorkerFds = 2 + net::PipePool::kMostDescriptors;
 
 std::size_t CoresAvailable() {
   cpu_set_t set;
@@ -114,7 +118,8 @@ Result<void> Server::Prepare(std::size_t workers) {
 
   const std::size_t fds = RaiseFileLimit();
   // A session takes two descriptors: its client and its backend leg.
-  const std::size_t possible = fds > kReservedFds * 2 ? (fds - kReservedFds) / 2 : fds / 4;
+  const std::size_t reserved = kReservedFds + workers * (kWorkerFds + config_.listeners.size());
+  const std::size_t possible = fds > reserved * 2 ? (fds - reserved) / 2 : fds / 4;
   shared_.max_connections =
       config_.limits.max_connections > 0 ? config_.limits.max_connections : possible;
 

@@ -135,6 +135,7 @@ void Exchange::OnConnected(int error) noexcept {
   facts_.backend_connect =
       std::chrono::duration_cast<RequestFacts::ShortMillis>(now - connect_began_);
   state_ = State::kAwaitHead;
+  interim_ = 0;
   partial_.reset();
   core_.backend->Write(AsBytes(request_));
   if (!request_done_) {

@@ -107,7 +107,14 @@ void Relay::OnReadable(Side side) noexcept {
   }
   const bool sample = ++reads_ % kSampleEvery == 0;
   const Instant before = sample ? Now() : Instant();
+  const auto note_time = [&] {
+    if (sample) {
+      core_.services.block.relay_seconds.Observe(
+          std::chrono::duration<double>(Now() - before).count());
+    }
+  };
   if (leg(side).bulk && Splice(side)) {
+    note_time();
     return;
   }
   const std::span<std::byte> into = core_.services.scratch.first(ReadSize(side));
@@ -116,10 +123,7 @@ void Relay::OnReadable(Side side) noexcept {
     case IoStatus::kOk:
       leg(side).bulk = got.bytes >= into.size() / 2;
       Take(side, core_.services.scratch.first(got.bytes));
-      if (sample) {
-        core_.services.block.relay_seconds.Observe(
-            std::chrono::duration<double>(Now() - before).count());
-      }
+      note_time();
       break;
     case IoStatus::kEof:
       OnEnd(side, false);

@@ -48,13 +48,15 @@ std::string OriginalClient(const http::RequestHead& head, std::string_view peer_
     return client;
   }
   std::string found;
-  http::ForEachListElement(head.fields, http::FieldId::kXForwardedFor, [&](std::string_view element) {
-    // The list grows to the right; keep the last one that nobody we trust has added.
-    std::string address(element);
-    if (!is_trusted(address)) {
-      found = std::move(address);
-    }
-  });
+  http::ForEachListElement(head.fields, http::FieldId::kXForwardedFor,
+                           [&](std::string_view element) {
+                             // The list grows to the right; keep the last one that nobody we trust
+                             // has added.
+                             std::string address(element);
+                             if (!is_trusted(address)) {
+                               found = std::move(address);
+                             }
+                           });
   return found.empty() ? client : found;
 }
 

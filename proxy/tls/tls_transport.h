@@ -4,12 +4,13 @@
 // the kernel refused.
 //
 // Because the BIO never refuses a write, SSL_write never has to be retried: what OpenSSL has taken
-// is on its way, and TCP's backpressure shows as pending().
+// is on its way, and TCP's backpressure shows as pending(). One case is left: a write between two
+// records that carry one KeyUpdate of the client ends the session. No client is known to send so.
 //
-// Records grow with the stream. A record can be read only when all of it has arrived, so the first
-// 64 KiB, and again those after an idle second, go out in records that fit one segment each: while
-// TCP's window is still small, what is at the front of them need not wait for what is behind. From
-// then on records are full, which is what encrypts fastest.
+// Records grow with the stream. A record can be read only when all of it has arrived, so writes
+// that do not fit one TCP segment are cut into records that do, the first 64 KiB of them and again
+// the first after an idle second: while TCP's window is still small, what is at the front need not
+// wait for what is behind. From then on records are full, which is what encrypts fastest.
 #pragma once
 
 #include <array>

@@ -169,7 +169,8 @@ class ModesThroughSluice(BenchCase):
             with self.subTest(options=options, tls=tls):
                 got = self.counted("connect", "--connections", 4, *options, tls=tls)
                 self.assertGreater(got["connections"], 4)
-                self.assertEqual(got["tickets_reused"], 0)
+                # One at the start, when there is only one; with each visit comes the next.
+                self.assertLessEqual(got["tickets_reused"], 4)
                 self.assert_latencies(got)
 
     def test_idle_sessions_take_a_burst(self):

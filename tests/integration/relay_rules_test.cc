@@ -198,6 +198,21 @@ TEST(Rules, AViolationInsideTheOtherSidesFrameWaitsForItsEnd) {
   EXPECT_EQ(s.client.ReadFrame().close_code(), 1002);
 }
 
+// All of it arrives in one read.
+TEST(Rules, MessagesBeforeAViolationAreCounted) {
+  RawBackend backend;
+  ProxyProcess proxy(Config{.backends = {backend.port()}});
+  RelayedSession s = OpenSession(proxy, backend);
+  s.client.Send(BuildFrame(kText, "one") + BuildFrame(kText, "two") + BuildFrame(kText, "three") +
+                BuildFrame(kBinary, "four") + BuildFrame(kBinary, "five") + BuildFrame(kPing, "") +
+                BuildFrame(kContinuation, "bad"));
+  proxy.AwaitMetric("sluice_protocol_errors_total{side=\"client\"}", 1);
+  EXPECT_EQ(proxy.Metric("sluice_messages_total{from=\"client\",opcode=\"text\"}"), 3);
+  EXPECT_EQ(proxy.Metric("sluice_messages_total{from=\"client\",opcode=\"binary\"}"), 2);
+  EXPECT_EQ(proxy.Metric("sluice_messages_total{from=\"client\",opcode=\"ping\"}"), 1);
+  EXPECT_EQ(proxy.Metric("sluice_message_bytes_count{from=\"client\"}"), 5);
+}
+
 TEST(Rules, MasksOfOurOwnFramesCannotBeGuessed) {
   RawBackend backend;
   ProxyProcess proxy(Config{.backends = {backend.port()}});

@@ -34,8 +34,8 @@ std::set<std::string> PipesOf(const ProxyProcess& proxy) {
 class SpliceTest : public testing::Test {
  protected:
   // A side that writes without waiting for the one that reads.
-  static std::thread Writing(Stream& stream, const std::string& bytes) {
-    return std::thread([&] {
+  static std::jthread Writing(Stream& stream, const std::string& bytes) {
+    return std::jthread([&] {
       try {
         stream.Send(bytes);
       } catch (const Failure& failure) {
@@ -78,9 +78,9 @@ TEST_F(SpliceTest, LargeAndSmallFramesTakeTurnsBothWaysAtOnce) {
   };
   const std::string up = stream(true);
   const std::string down = stream(false);
-  std::thread client_writes = Writing(s.client, up);
-  std::thread backend_writes = Writing(s.backend, down);
-  std::thread backend_reads([&] { EXPECT_TRUE(s.backend.ReadExactly(up.size()) == up); });
+  std::jthread client_writes = Writing(s.client, up);
+  std::jthread backend_writes = Writing(s.backend, down);
+  std::jthread backend_reads([&] { EXPECT_TRUE(s.backend.ReadExactly(up.size()) == up); });
   EXPECT_TRUE(s.client.ReadExactly(down.size()) == down);
   client_writes.join();
   backend_writes.join();
@@ -96,7 +96,7 @@ TEST_F(SpliceTest, OneByteAtATimeAfterABurst) {
   RelayedSession s = OpenSession(proxy, backend);
   const std::string frame = BackendFrame(kBinary, Pattern(kLarge));
   const std::size_t burst = frame.size() - 2'000;
-  std::thread writer([&] {
+  std::jthread writer([&] {
     s.backend.Send(frame.substr(0, burst));
     s.backend.SendDribble(frame.substr(burst));
   });
@@ -124,7 +124,7 @@ TEST_F(SpliceTest, ASlowReaderCostsABoundedNumberOfPipes) {
   EXPECT_LE(PipesOf(proxy).size() - pipes, 16U * TestWorkers());
   for (std::size_t i = 0; i < kSessions; i += 13) {
     const std::string rest = frame.substr(sent[i]);
-    std::thread writer = Writing(sessions[i].backend, rest);
+    std::jthread writer = Writing(sessions[i].backend, rest);
     EXPECT_TRUE(sessions[i].client.ReadExactly(frame.size()) == frame) << i;
     writer.join();
   }
@@ -133,15 +133,17 @@ TEST_F(SpliceTest, ASlowReaderCostsABoundedNumberOfPipes) {
 TEST_F(SpliceTest, WhatALostClientDidNotReadReachesNobodyElse) {
   const std::string secret = BackendFrame(kBinary, std::string(8'000'000, 'S'));
   const std::string mine = BackendFrame(kBinary, Pattern(kLarge));
+  const std::size_t pipes = PipesOf(proxy).size();
   for (int round = 0; round < 4; ++round) {
     {
       RelayedSession lost = OpenSession(proxy, backend, {.small_buffers = true});
       SendUntilFull(lost.backend, secret);
+      EXPECT_GT(PipesOf(proxy).size(), pipes) << "nothing of this was spliced";
       lost.client.Reset();
       static_cast<void>(lost.backend.AwaitEnd());  // throws when it does not end
     }
     RelayedSession s = OpenSession(proxy, backend);
-    std::thread writer = Writing(s.backend, mine);
+    std::jthread writer = Writing(s.backend, mine);
     EXPECT_TRUE(s.client.ReadExactly(mine.size()) == mine) << round;
     writer.join();
   }
@@ -151,7 +153,7 @@ TEST_F(SpliceTest, ABackendLostInsideAFrameIsTornAfterItsLastByte) {
   RelayedSession s = OpenSession(proxy, backend, {.small_buffers = true});
   const std::string frame = BackendFrame(kBinary, Pattern(kLarge));
   const std::string part = frame.substr(0, frame.size() / 2);
-  std::thread writer([&] {
+  std::jthread writer([&] {
     s.backend.Send(part);
     s.backend.FinishWrite();
   });
@@ -175,11 +177,11 @@ TEST_F(SpliceTest, ADrainFinishesTheMessageBeforeItsClose) {
   ASSERT_TRUE(proxy.AwaitErr("drain"));
   const std::string up_rest = up.substr(200'000);
   const std::string down_rest = down.substr(200'000);
-  std::thread client_writes = Writing(s.client, up_rest);
+  std::jthread client_writes = Writing(s.client, up_rest);
   EXPECT_TRUE(s.backend.ReadExactly(up_rest.size()) == up_rest);
   client_writes.join();
   EXPECT_EQ(s.backend.ReadFrame().close_code(), 1001);
-  std::thread backend_writes([&] { s.backend.Send(down_rest + BackendClose(1001)); });
+  std::jthread backend_writes([&] { s.backend.Send(down_rest + BackendClose(1001)); });
   EXPECT_TRUE(s.client.ReadExactly(down_rest.size()) == down_rest);
   EXPECT_EQ(s.client.ReadFrame().close_code(), 1012);
   backend_writes.join();

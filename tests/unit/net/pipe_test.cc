@@ -3,6 +3,7 @@
 #include "proxy/net/pipe.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -129,6 +130,22 @@ TEST(PipePool, NeverLendsAPipeThatHoldsBytes) {
   ASSERT_EQ(pipe->Fill(from.ours.get(), 100).value().bytes, 4U);
   ASSERT_EQ(pipe->Drain(to.ours.get()).bytes, 4U);
   EXPECT_EQ(ReadAll(to.theirs.get()), "mine");
+}
+
+TEST(PipePool, DoesNotTryAgainAtOnceWhenNoneCanBeMade) {
+  PipePool pool;
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  EXPECT_FALSE(pool.Borrow());
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_FALSE(pool.Borrow()) << "tried again at once";
+  int turned_away = 1;
+  while (!pool.Borrow()) {
+    ASSERT_LT(++turned_away, 10'000) << "never tried again";
+  }
+  EXPECT_GT(turned_away, 100);
 }
 
 TEST(PipePool, LendsABoundedNumber) {
