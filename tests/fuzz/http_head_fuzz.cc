@@ -145,7 +145,8 @@ void CompareHead(const Head& head, std::string_view bytes, std::string text, llh
   }
   const bool chunked = http::Count(head.fields, http::FieldId::kTransferEncoding) > 0;
   RequireEqual("chunked", std::to_string(chunked), std::to_string((parser.flags & F_CHUNKED) != 0));
-  RequireEqual("has a length", std::to_string(http::Count(head.fields, http::FieldId::kContentLength)),
+  RequireEqual("has a length",
+               std::to_string(http::Count(head.fields, http::FieldId::kContentLength)),
                std::to_string((parser.flags & F_CONTENT_LENGTH) != 0 ? 1 : 0));
   RequireEqual("length", std::to_string(head.content_length),
                std::to_string(parser.content_length));
