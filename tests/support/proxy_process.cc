@@ -116,13 +116,33 @@ ProxyProcess::ProxyProcess(const std::vector<std::string>& args) {
   Spawn(args, "");
 }
 
+// What each thread is called, does, waits for and has not been told: for a process that hangs.
+static std::string ThreadStates(pid_t pid) {
+  std::string text;
+  std::error_code gone;
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", gone)) {
+    std::ifstream status(task.path() / "status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("Name:") || line.starts_with("State:") || line.starts_with("SigPnd:") ||
+          line.starts_with("ShdPnd:") || line.starts_with("SigBlk:")) {
+        text += line + " ";
+      }
+    }
+    std::string where;
+    std::ifstream(task.path() / "wchan") >> where;
+    text += "wchan: " + where + "\n";
+  }
+  return text;
+}
+
 ProxyProcess::~ProxyProcess() {
   if (!status_) {
     // The orderly way lets a leak checker speak and shows a shutdown that hangs.
     Signal(SIGTERM);
     Signal(SIGTERM);
     if (!Wait(Deadline(kOrderlyEnd))) {
-      ADD_FAILURE() << "the proxy did not end after two SIGTERM\n" << err();
+      ADD_FAILURE() << "the proxy did not end after two SIGTERM\n" << err() << ThreadStates(pid_);
       Signal(SIGKILL);
       static_cast<void>(Wait());
     } else if (*status_ != 0 && *status_ != 128 + SIGTERM) {
