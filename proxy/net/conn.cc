@@ -78,28 +78,26 @@ std::optional<IoResult> Conn::SpliceTo(Conn& to, std::size_t most) noexcept {
       to.write_failed_ || to.fin_wanted_) {
     return std::nullopt;
   }
-  std::unique_ptr<Pipe> pipe;
   if (!to.backlog_) {
-    pipe = loop_.pipes().Borrow();
-  } else if (to.backlog_->bytes.empty()) {
-    pipe = std::move(to.backlog_->pipe);
-    to.backlog_.reset();
-  }
-  if (!pipe) {
-    return std::nullopt;
-  }
-  const std::optional<IoResult> got = pipe->Fill(fd_.get(), most);
-  if (pipe->size() > 0 && pipe->Drain(to.fd_.get()).status == IoStatus::kError) {
-    loop_.pipes().Return(std::move(pipe));
-    to.FailWrite();
-  } else if (pipe->size() > 0) {
+    std::unique_ptr<Pipe> pipe = loop_.pipes().Borrow();
+    if (!pipe) {
+      return std::nullopt;
+    }
     to.backlog_ = std::make_unique<Backlog>();
     to.backlog_->pipe = std::move(pipe);
-  } else {
-    loop_.pipes().Return(std::move(pipe));
+  } else if (!to.backlog_->pipe || !to.backlog_->bytes.empty()) {
+    return std::nullopt;
   }
-  to.NotePending();
-  to.UpdateInterest();
+  const std::optional<IoResult> got = to.backlog_->pipe->Fill(fd_.get(), most);
+  if (to.backlog_->size() > 0 && to.FlushBacklog() == IoStatus::kError) {
+    to.FailWrite();
+  } else {
+    if (to.backlog_->size() == 0) {
+      to.DropBacklog();
+    }
+    to.NotePending();
+    to.UpdateInterest();
+  }
   if (got && (got->status == IoStatus::kEof || got->status == IoStatus::kError)) {
     read_ended_ = true;
     UpdateInterest();

@@ -20,6 +20,17 @@ class Failure(Exception):
     """Something that makes a figure worthless; one sentence."""
 
 
+def make_certificate(folder, name):
+    """PEM files for bench.test: the certificate, its key, and both in one."""
+    chain, key, both = (folder / f"{name}-{what}.pem" for what in ("chain", "key", "both"))
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=bench.test",
+                    "-addext", "subjectAltName=DNS:bench.test", "-keyout", key, "-out", chain],
+                   check=True, capture_output=True)
+    both.write_text(chain.read_text() + key.read_text())
+    return chain, key, both
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

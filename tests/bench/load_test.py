@@ -11,10 +11,15 @@ import re
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from contenders import make_certificate  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SLUICE = os.environ.get("SLUICE_BIN", str(ROOT / "build/release/bin/sluice"))
@@ -42,15 +47,6 @@ window = "300ms"
 [log]
 access = "off"
 """
-
-
-def make_certificate(folder, name):
-    chain, key = folder / f"{name}.pem", folder / f"{name}.key"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=bench.test",
-                    "-addext", "subjectAltName=DNS:bench.test", "-keyout", key, "-out", chain],
-                   check=True, capture_output=True)
-    return chain, key
 
 
 def load_command(mode, port, *options):
@@ -87,7 +83,7 @@ class BenchCase(unittest.TestCase):
     @classmethod
     def start_sluice(cls, backend):
         """The process and its ports by the names of the listeners."""
-        cls.chain, key = make_certificate(cls.folder, "proxy")
+        cls.chain, key, _ = make_certificate(cls.folder, "proxy")
         config, ready = cls.folder / "sluice.toml", cls.folder / "ready.json"
         config.write_text(CONFIG.format(chain=cls.chain, key=key, backend=backend))
         process = subprocess.Popen([SLUICE, "run", "-c", config], stdin=subprocess.DEVNULL,
@@ -328,7 +324,7 @@ class WhatTheLoadRefuses(BenchCase):
 
     def test_a_certificate_of_somebody_else(self):
         _, ports = self.start_sluice(9)
-        other, _ = make_certificate(self.folder, "other")
+        other, _, _ = make_certificate(self.folder, "other")
         self.refused(self.echo(ports["tls"], "--tls", other), "certificate verify failed")
 
     def test_a_port_where_nobody_listens(self):

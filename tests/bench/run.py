@@ -27,7 +27,7 @@ import tempfile
 
 import chart
 import report as reporting
-from contenders import Failure, find_contenders, tool_with_port
+from contenders import Failure, find_contenders, make_certificate, tool_with_port
 from measure import Bench
 from scenarios import SCENARIOS
 
@@ -51,16 +51,6 @@ def revision():
     done = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=12", "HEAD"],
                           capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
-
-
-def make_certificate(folder):
-    chain, key, both = (folder / name for name in ("chain.pem", "key.pem", "both.pem"))
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=bench.test",
-                    "-addext", "subjectAltName=DNS:bench.test", "-keyout", key, "-out", chain],
-                   check=True, capture_output=True)
-    both.write_text(chain.read_text() + key.read_text())
-    return chain, key, both
 
 
 def build_tools():
@@ -158,7 +148,7 @@ def measure_all(arguments, argv, on_progress):
     failures = []
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        certificate = make_certificate(folder)
+        certificate = make_certificate(folder, "bench")
         for scenario in chosen:
             cores = (f"{arguments.load_core},{arguments.proxy_core}"
                      if scenario.name == "workers2" else arguments.load_core)

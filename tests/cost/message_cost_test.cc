@@ -101,6 +101,21 @@ class MessageCost : public testing::Test {
     }
   }
 
+  // All of `pieces` is there when the proxy looks: it is read at once and leaves at once.
+  void ExpectOneRecvAndOneSend(Stream& from, const std::vector<std::string>& pieces, Stream& to) {
+    std::string all;
+    calls.Begin();
+    proxy.Stop();
+    for (const std::string& piece : pieces) {
+      from.Send(piece);
+      all += piece;
+    }
+    proxy.Continue();
+    EXPECT_EQ(to.ReadExactly(all.size()), all);
+    EXPECT_EQ(calls.Since(Call::kRecv), 1U);
+    EXPECT_EQ(calls.Since(Call::kSend), 1U);
+  }
+
   CountedCalls calls;
   RawBackend backend;
   ProxyProcess proxy;
@@ -147,13 +162,7 @@ TEST_F(MessageCost, ManySmallFramesOfOneReadLeaveInOneWrite) {
   for (int i = 0; i < 500; ++i) {
     frames += BuildFrame(kText, "frame " + std::to_string(i));
   }
-  calls.Begin();
-  proxy.Stop();
-  session.client.Send(frames);
-  proxy.Continue();
-  EXPECT_EQ(session.backend.ReadExactly(frames.size()), frames);
-  EXPECT_EQ(calls.Since(Call::kRecv), 1U);
-  EXPECT_EQ(calls.Since(Call::kSend), 1U);
+  ExpectOneRecvAndOneSend(session.client, {frames}, session.backend);
 }
 
 TEST_F(MessageCost, TheClockIsReadForATurnAndNotForAMessage) {
@@ -187,17 +196,9 @@ TEST_F(MessageCost, TheClockIsReadForATurnAndNotForAMessage) {
 TEST_F(TlsMessageCost, OneRecvFeedsManyRecords) {
   Session session = Open();
   Echo(session, 20);
-  const std::string frame = BuildFrame(kText, std::string(64, 'u'));
-  constexpr std::size_t kRecords = 8;  // each a segment: no more than the first window holds
-  calls.Begin();
-  proxy.Stop();
-  for (std::size_t i = 0; i < kRecords; ++i) {
-    session.client.Send(frame);  // each a record of its own
-  }
-  proxy.Continue();
-  EXPECT_EQ(session.backend.ReadExactly(kRecords * frame.size()).size(), kRecords * frame.size());
-  EXPECT_EQ(calls.Since(Call::kRecv), 1U);
-  EXPECT_EQ(calls.Since(Call::kSend), 1U);
+  // Each a record and a segment of its own: no more than the first window holds.
+  const std::vector<std::string> records(8, BuildFrame(kText, std::string(64, 'u')));
+  ExpectOneRecvAndOneSend(session.client, records, session.backend);
 }
 
 TEST_F(TlsMessageCost, ManyRecordsLeaveInOneSend) {
@@ -205,13 +206,7 @@ TEST_F(TlsMessageCost, ManyRecordsLeaveInOneSend) {
   Echo(session, 20);
   // More than two records, less than the kernel's buffers.
   const std::string frame = BuildFrame(kBinary, std::string(40'000, 'd'), {.masked = false});
-  calls.Begin();
-  proxy.Stop();
-  session.backend.Send(frame);
-  proxy.Continue();
-  EXPECT_EQ(session.client.ReadExactly(frame.size()), frame);
-  EXPECT_EQ(calls.Since(Call::kRecv), 1U);
-  EXPECT_EQ(calls.Since(Call::kSend), 1U);
+  ExpectOneRecvAndOneSend(session.backend, {frame}, session.client);
 }
 
 }  // namespace

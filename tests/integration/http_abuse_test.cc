@@ -11,6 +11,21 @@
 namespace sluice::test {
 namespace {
 
+// A request that has reached the backend and is not answered yet.
+class HttpAbuseOfOneRequest : public testing::Test {
+ protected:
+  HttpAbuseOfOneRequest() {
+    client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    peer = backend.Accept();
+    static_cast<void>(peer.ReadRequest());
+  }
+
+  RawBackend backend;
+  ProxyProcess proxy{Config{.backends = {backend.port()}}};
+  RawClient client{proxy.port()};
+  Stream peer;
+};
+
 TEST(HttpAbuse, ConnectionFieldCannotTakeTheLengthOffARequest) {
   // Without its length the content would be the next request to a backend that reads on.
   RawBackend backend;
@@ -25,13 +40,7 @@ TEST(HttpAbuse, ConnectionFieldCannotTakeTheLengthOffARequest) {
   EXPECT_EQ(request.body, content);
 }
 
-TEST(HttpAbuse, ConnectionFieldCannotTakeTheLengthOffAnAnswer) {
-  RawBackend backend;
-  ProxyProcess proxy(Config{.backends = {backend.port()}});
-  RawClient client(proxy.port());
-  client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-  Stream peer = backend.Accept();
-  static_cast<void>(peer.ReadRequest());
+TEST_F(HttpAbuseOfOneRequest, ConnectionFieldCannotTakeTheLengthOffAnAnswer) {
   peer.Send("HTTP/1.1 200 OK\r\nConnection: close, Content-Length\r\nContent-Length: 2\r\n\r\nhi");
   const HttpMessage answer = client.ReadResponse();
   EXPECT_EQ(answer.Field("Content-Length"), "2");
@@ -130,13 +139,7 @@ TEST(HttpAbuse, AClientThatFinishesItsDirectionStillGetsTheWholeAnswer) {
   client.ExpectEnd();
 }
 
-TEST(HttpAbuse, AHalfClosedClientIsNotKeptAlive) {
-  RawBackend backend;
-  ProxyProcess proxy(Config{.backends = {backend.port()}});
-  RawClient client(proxy.port());
-  client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-  Stream peer = backend.Accept();
-  static_cast<void>(peer.ReadRequest());
+TEST_F(HttpAbuseOfOneRequest, AHalfClosedClientIsNotKeptAlive) {
   peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh");
   static_cast<void>(client.ReadUntil("\r\n\r\nh"));
   client.FinishWrite();
@@ -146,13 +149,7 @@ TEST(HttpAbuse, AHalfClosedClientIsNotKeptAlive) {
   proxy.AwaitMetric("sluice_connections_open{side=\"client\"}", 0);
 }
 
-TEST(HttpAbuse, AFloodOfInterimAnswersIsABadAnswer) {
-  RawBackend backend;
-  ProxyProcess proxy(Config{.backends = {backend.port()}});
-  RawClient client(proxy.port());
-  client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-  Stream peer = backend.Accept();
-  static_cast<void>(peer.ReadRequest());
+TEST_F(HttpAbuseOfOneRequest, AFloodOfInterimAnswersIsABadAnswer) {
   std::string flood;
   for (int i = 0; i < 100; ++i) {
     flood += "HTTP/1.1 103 Early Hints\r\n\r\n";

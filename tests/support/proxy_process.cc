@@ -64,6 +64,26 @@ std::uint16_t PortOf(const std::string& address) {
   return static_cast<std::uint16_t>(std::atoi(address.c_str() + address.rfind(':') + 1));
 }
 
+// What each thread is called, does, waits for and has not been told: for a process that hangs.
+std::string ThreadStates(pid_t pid) {
+  std::string text;
+  std::error_code gone;
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", gone)) {
+    std::ifstream status(task.path() / "status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("Name:") || line.starts_with("State:") || line.starts_with("SigPnd:") ||
+          line.starts_with("ShdPnd:") || line.starts_with("SigBlk:")) {
+        text += line + " ";
+      }
+    }
+    std::string where;
+    std::ifstream(task.path() / "wchan") >> where;
+    text += "wchan: " + where + "\n";
+  }
+  return text;
+}
+
 }  // namespace
 
 unsigned TestWorkers() {
@@ -114,26 +134,6 @@ ProxyProcess::ProxyProcess(const std::string& config_text) {
 
 ProxyProcess::ProxyProcess(const std::vector<std::string>& args) {
   Spawn(args, "");
-}
-
-// What each thread is called, does, waits for and has not been told: for a process that hangs.
-static std::string ThreadStates(pid_t pid) {
-  std::string text;
-  std::error_code gone;
-  for (const auto& task :
-       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", gone)) {
-    std::ifstream status(task.path() / "status");
-    for (std::string line; std::getline(status, line);) {
-      if (line.starts_with("Name:") || line.starts_with("State:") || line.starts_with("SigPnd:") ||
-          line.starts_with("ShdPnd:") || line.starts_with("SigBlk:")) {
-        text += line + " ";
-      }
-    }
-    std::string where;
-    std::ifstream(task.path() / "wchan") >> where;
-    text += "wchan: " + where + "\n";
-  }
-  return text;
 }
 
 ProxyProcess::~ProxyProcess() {

@@ -60,6 +60,14 @@ UniqueFd ConnectTo(const Address& address) {
   return std::move(*fd);
 }
 
+std::vector<UniqueFd> ConnectTo(const Address& address, std::size_t count) {
+  std::vector<UniqueFd> clients;
+  while (clients.size() < count) {
+    clients.push_back(ConnectTo(address));
+  }
+  return clients;
+}
+
 TEST(Listener, HandsOverWhatConnects) {
   Loop loop;
   Doorman doorman;
@@ -78,10 +86,7 @@ TEST(Listener, TakesAStormInFewTurnsAndNotInOne) {
   Doorman doorman;
   Bound bound = ListenSomewhere();
   Listener listener(loop, std::move(bound.fd), 0, doorman);
-  std::vector<UniqueFd> clients;
-  for (int i = 0; i < 100; ++i) {
-    clients.push_back(ConnectTo(bound.address));
-  }
+  const std::vector<UniqueFd> clients = ConnectTo(bound.address, 100);
   std::vector<std::size_t> after_turn;
   while (doorman.accepted.size() < clients.size()) {
     event_base_loop(loop.base(), EVLOOP_ONCE);
@@ -96,10 +101,7 @@ TEST(Listener, ServesWhatIsQueuedWhenItCloses) {
   Doorman doorman;
   Bound bound = ListenSomewhere();
   Listener listener(loop, std::move(bound.fd), 0, doorman);
-  std::vector<UniqueFd> clients;
-  for (int i = 0; i < 100; ++i) {  // more than one turn accepts
-    clients.push_back(ConnectTo(bound.address));
-  }
+  const std::vector<UniqueFd> clients = ConnectTo(bound.address, 100);  // more than a turn accepts
   EXPECT_FALSE(listener.closing());
   listener.Close();
   EXPECT_TRUE(listener.closing());
