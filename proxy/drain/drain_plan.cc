@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <chrono>
+#include <cmath>
 
 namespace sluice::drain {
 namespace {
@@ -12,6 +13,20 @@ using Span = Instant::duration;
 // `part` of `whole`, for a part in [0, 1]. A double counts the nanoseconds of 100 days exactly.
 [[nodiscard]] Span Fraction(Span whole, double part) noexcept {
   return Span(static_cast<Span::rep>(static_cast<double>(whole.count()) * part));
+}
+
+// The part of the window in which the closes a second rise from none to their full number. A tenth
+// costs the rest 1 / 0.95 of the even rate.
+constexpr double kRamp = 0.1;
+constexpr double kFullRate = 1.0 / (1.0 - kRamp / 2);  // of the mean over the window
+
+// How far into the window the given share of all closes is reached, both in [0, 1]: the inverse of
+// kFullRate * x^2 / (2 * kRamp) up to the end of the ramp, and of kFullRate * (x - kRamp / 2)
+// after.
+[[nodiscard]] double PartAt(double share) noexcept {
+  constexpr double kShareOfRamp = kFullRate * kRamp / 2;
+  return share < kShareOfRamp ? std::sqrt(share * 2 * kRamp / kFullRate)
+                              : share / kFullRate + kRamp / 2;
 }
 
 }  // namespace
@@ -71,8 +86,20 @@ Instant DrainPlan::CloseAt(std::size_t index, std::size_t count, Random& random)
   if (hurried_) {
     return std::min(window_from_, kill_at_);
   }
-  const double part = (static_cast<double>(index) + random.Unit()) / static_cast<double>(count);
-  Instant at = window_from_ + Fraction(options_.window, part);
+  const double share = (static_cast<double>(index) + random.Unit()) / static_cast<double>(count);
+  return TakeSlot(window_from_ + Fraction(options_.window, PartAt(share)));
+}
+
+Instant DrainPlan::LateCloseAt(Instant now, Random& random) noexcept {
+  assert(begun_ && now >= closing_at_);
+  if (hurried_) {
+    return std::min(now, kill_at_);
+  }
+  const Span left = std::max(window_from_ + options_.window - now, Span(0));
+  return TakeSlot(now + Fraction(left, random.Unit()));
+}
+
+Instant DrainPlan::TakeSlot(Instant at) noexcept {
   if (options_.rate > 0) {
     at = std::min(std::max(at, next_slot_), kill_at_);
     // A spacing beyond the end of it all is as good as the end, and cannot overflow.

@@ -1,5 +1,6 @@
 // Proves the order of the drain: which stage at which instant, what a second signal changes from
-// each stage, and that closes are paced evenly inside their window and under their rate.
+// each stage, and that closes are paced inside their window, gently at first and then evenly, and
+// under their rate.
 #include "proxy/drain/drain_plan.h"
 
 #include <algorithm>
@@ -30,6 +31,17 @@ std::vector<Instant> CloseAll(DrainPlan& plan, std::size_t count, std::uint64_t 
     closes.push_back(plan.CloseAt(i, count, random));
   }
   return closes;
+}
+
+// The share of all closes that is due at a part of the window, both in [0, 1]: a density that rises
+// over the first tenth, and is level from there on.
+double ShareBy(double part) {
+  return part < 0.1 ? part * part / (2 * 0.1 * 0.95) : (part - 0.05) / 0.95;
+}
+
+// A part of a window of 5 s that begins at kStart.
+double PartOf(Instant close) {
+  return std::chrono::duration<double>(close - kStart).count() / 5;
 }
 
 TEST(DrainPlan, ServesUntilToldToStart) {
@@ -174,9 +186,10 @@ TEST(DrainPlanHurry, WithoutALimitKillsAtOnce) {
   EXPECT_EQ(plan.StageAt(At(Millis(2500))), Stage::kKilling);
 }
 
-TEST(DrainPlanPacing, FillsEveryTenthOfASecondAlike) {
-  // 2,000 sessions over 5 s: 40 in each bin of 100 ms on average, and never more than 3 times that.
-  // The slices keep it far closer: a bin can only differ by the two sessions at its ends.
+TEST(DrainPlanPacing, FillsEveryTenthOfASecondWithItsShare) {
+  // 2,000 sessions over 5 s: 42 in each bin of 100 ms behind the ramp, less before, and never more
+  // than 3 times the mean of 40. The slices keep it far closer: a bin can only differ by the two
+  // sessions at its ends.
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     DrainPlan plan({Millis(0), Millis(5000), Millis(3000), 0});
     plan.Start(kStart);
@@ -187,8 +200,40 @@ TEST(DrainPlanPacing, FillsEveryTenthOfASecondAlike) {
       ASSERT_LT(bin, 50) << "outside of the window";
       ++bins[static_cast<std::size_t>(bin)];
     }
-    EXPECT_LE(*std::max_element(bins.begin(), bins.end()), 42) << "seed " << seed;
-    EXPECT_GE(*std::min_element(bins.begin(), bins.end()), 38) << "seed " << seed;
+    for (std::size_t i = 0; i < bins.size(); ++i) {
+      const double from = static_cast<double>(i) / 50;
+      EXPECT_NEAR(bins[i], 2000 * (ShareBy(from + 0.02) - ShareBy(from)), 2)
+          << "bin " << i << ", seed " << seed;
+    }
+  }
+}
+
+TEST(DrainPlanPacing, BeginsGently) {
+  // The first tenth of the window gets a half of an even share, and the first half of it a quarter
+  // of that.
+  DrainPlan plan({Millis(0), Millis(5000), Millis(3000), 0});
+  plan.Start(kStart);
+  int first_tenth = 0;
+  int first_twentieth = 0;
+  for (const Instant close : CloseAll(plan, 2000)) {
+    first_tenth += close < At(Millis(500)) ? 1 : 0;
+    first_twentieth += close < At(Millis(250)) ? 1 : 0;
+  }
+  EXPECT_NEAR(first_tenth, 105, 1);
+  EXPECT_NEAR(first_twentieth, 26, 1);
+}
+
+TEST(DrainPlanPacing, HasNoPeak) {
+  // 5,000 sessions: no hundredth of the window gets more than 1.6 times the mean, at any offset.
+  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    DrainPlan plan({Millis(0), Millis(5000), Millis(3000), 0});
+    plan.Start(kStart);
+    std::vector<Instant> closes = CloseAll(plan, 5000, seed);
+    EXPECT_TRUE(std::is_sorted(closes.begin(), closes.end()));
+    for (auto from = closes.begin(); from != closes.end(); ++from) {
+      const auto to = std::lower_bound(from, closes.end(), *from + Millis(50));
+      ASSERT_LE(to - from, 80) << "seed " << seed << ", at " << PartOf(*from);
+    }
   }
 }
 
@@ -215,10 +260,9 @@ TEST(DrainPlanPacing, JittersInsideEachSlice) {
   double sum = 0;
   std::size_t early = 0;
   for (std::size_t i = 0; i < closes.size(); ++i) {
-    const Instant slice = kStart + static_cast<int>(i) * Millis(5);
-    ASSERT_GE(closes[i], slice);
-    ASSERT_LT(closes[i], slice + Millis(5));
-    const double part = std::chrono::duration<double, std::milli>(closes[i] - slice).count() / 5;
+    const double part = 1000 * ShareBy(PartOf(closes[i])) - static_cast<double>(i);
+    ASSERT_GT(part, -1e-4) << i;  // an instant is cut to nanoseconds
+    ASSERT_LT(part, 1) << i;
     sum += part;
     early += part < 0.1 ? 1 : 0;
   }
@@ -236,8 +280,8 @@ TEST(DrainPlanPacing, SpreadsASingleSessionOverTheWholeWindow) {
     const Instant close = plan.CloseAt(0, 1, random);
     ++tenths[static_cast<std::size_t>((close - At(Millis(1000))) / Millis(500))];
   }
-  for (const int tenth : tenths) {
-    EXPECT_NEAR(tenth, 1000, 150);  // five standard deviations
+  for (std::size_t i = 0; i < tenths.size(); ++i) {
+    EXPECT_NEAR(tenths[i], i == 0 ? 526 : 1053, 155) << i;  // five standard deviations
   }
 }
 
@@ -259,8 +303,9 @@ TEST(DrainPlanRate, GoesBeyondTheWindowWhenItMust) {
   for (std::size_t i = 1; i < closes.size(); ++i) {
     EXPECT_GE(closes[i] - closes[i - 1], Millis(100)) << i;
   }
+  // The first two come when the ramp says so, in the first 308 ms; from there on the cap decides.
   EXPECT_GT(closes.back(), At(Millis(9800)));
-  EXPECT_LT(closes.back(), At(Millis(10'100)));
+  EXPECT_LT(closes.back(), At(Millis(10'110)));
 }
 
 TEST(DrainPlanRate, NeverGoesBeyondTheKill) {
@@ -274,6 +319,18 @@ TEST(DrainPlanRate, NeverGoesBeyondTheKill) {
             80);  // 8 s at 10 a second
 }
 
+TEST(DrainPlanRate, HoldsWhereTheRampEnds) {
+  // 1,000 in 5 s are 200 a second on average and 210.5 at the full rate, which the cap cuts.
+  DrainPlan plan({Millis(0), Millis(5000), Millis(3000), 205});
+  plan.Start(kStart);
+  const std::vector<Instant> closes = CloseAll(plan, 1000);
+  for (std::size_t i = 1; i < closes.size(); ++i) {
+    ASSERT_GE(std::chrono::duration<double>(closes[i] - closes[i - 1]).count(), 1.0 / 205) << i;
+  }
+  EXPECT_GT(closes.back(), At(Millis(5000)));
+  EXPECT_LT(closes.back(), At(Millis(5250)));
+}
+
 TEST(DrainPlanRate, SurvivesExtremes) {
   for (const double rate : {1e-300, 1e-9, 1e300}) {
     DrainPlan plan({Millis(0), Millis(5000), Millis(3000), rate});
@@ -283,6 +340,59 @@ TEST(DrainPlanRate, SurvivesExtremes) {
       EXPECT_LE(close, plan.kill_at()) << rate;
     }
   }
+}
+
+TEST(DrainPlanLate, DrawsFromWhatIsLeftOfTheWindow) {
+  DrainPlan plan(kOptions);  // the window is from 2 s to 7 s
+  plan.Start(kStart);
+  Random random(1);
+  std::vector<int> quarters(4, 0);
+  for (int i = 0; i < 4000; ++i) {
+    const Instant close = plan.LateCloseAt(At(Millis(5000)), random);
+    ASSERT_GE(close, At(Millis(5000)));
+    ASSERT_LT(close, At(Millis(7000)));
+    ++quarters[static_cast<std::size_t>((close - At(Millis(5000))) / Millis(500))];
+  }
+  for (const int quarter : quarters) {
+    EXPECT_NEAR(quarter, 1000, 137);  // five standard deviations
+  }
+}
+
+TEST(DrainPlanLate, ComesAtOnceBehindTheWindow) {
+  DrainPlan plan(kOptions);
+  plan.Start(kStart);
+  Random random(1);
+  EXPECT_EQ(plan.LateCloseAt(At(Millis(7000)), random), At(Millis(7000)));
+  EXPECT_EQ(plan.LateCloseAt(At(Millis(9000)), random), At(Millis(9000)));
+  EXPECT_EQ(plan.LateCloseAt(At(Millis(12'000)), random), plan.kill_at()) << "behind the end";
+}
+
+TEST(DrainPlanLate, ComesAtOnceAfterASecondSignal) {
+  DrainPlan plan(kOptions);
+  plan.Start(kStart);
+  plan.Hurry(At(Millis(3000)), Millis(2000));
+  Random random(1);
+  EXPECT_EQ(plan.LateCloseAt(At(Millis(3000)), random), At(Millis(3000)));
+  EXPECT_EQ(plan.LateCloseAt(At(Millis(4000)), random), At(Millis(4000)));
+  EXPECT_EQ(plan.LateCloseAt(At(Millis(6000)), random), At(Millis(5000))) << "behind the end";
+}
+
+TEST(DrainPlanLate, KeepsTheRateCap) {
+  DrainPlan plan({Millis(0), Millis(5000), Millis(3000), 12});
+  plan.Start(kStart);
+  std::vector<Instant> closes = CloseAll(plan, 50);
+  Random random(1);
+  for (int i = 0; i < 20; ++i) {
+    closes.push_back(plan.LateCloseAt(At(Millis(2500)), random));
+  }
+  for (std::size_t i = 1; i < closes.size(); ++i) {
+    EXPECT_GE(std::chrono::duration<double>(closes[i] - closes[i - 1]).count(), 1.0 / 12) << i;
+  }
+  EXPECT_LT(closes.back(), plan.kill_at());
+  for (int i = 0; i < 100; ++i) {
+    closes.push_back(plan.LateCloseAt(At(Millis(2500)), random));
+  }
+  EXPECT_EQ(closes.back(), plan.kill_at()) << "no slot is left before the end";
 }
 
 }  // namespace
