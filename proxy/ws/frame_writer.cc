@@ -1,13 +1,13 @@
 #include "proxy/ws/frame_writer.h"
 
 #include <algorithm>
-
-#include "proxy/ws/frame_tracker.h"
+#include <cassert>
 
 namespace sluice::ws {
 namespace {
 
-constexpr std::size_t kMaxReason = 123;  // RFC 6455 section 5.5: 125, of which the code takes two
+constexpr std::size_t kMaxPayload = 125;             // RFC 6455 section 5.5
+constexpr std::size_t kMaxReason = kMaxPayload - 2;  // the code takes two
 
 // The length of the longest prefix of `text` of at most `most` bytes that cuts no character.
 std::size_t CutAtCharacter(std::string_view text, std::size_t most) noexcept {
@@ -24,32 +24,40 @@ std::size_t CutAtCharacter(std::string_view text, std::size_t most) noexcept {
 
 }  // namespace
 
-ControlFrame MakeClose(std::uint16_t code, std::string_view reason,
-                       const std::optional<MaskKey>& mask) {
-  ControlFrame frame;
-  const auto put = [&frame](unsigned byte) {
-    frame.data_[frame.size_++] = static_cast<std::byte>(byte);
+ControlFrame::ControlFrame(Opcode opcode, Bytes head, Bytes tail,
+                           const std::optional<MaskKey>& mask) {
+  assert(head.size() + tail.size() <= kMaxPayload);
+  const auto put = [this](Bytes bytes) {
+    std::copy(bytes.begin(), bytes.end(), data_.begin() + static_cast<std::ptrdiff_t>(size_));
+    size_ += bytes.size();
   };
-  reason = reason.substr(0, CutAtCharacter(reason, kMaxReason));
-  put(0x80U | static_cast<unsigned>(Opcode::kClose));
-  put((mask ? 0x80U : 0U) | static_cast<unsigned>(2 + reason.size()));
+  data_[0] = static_cast<std::byte>(0x80U | static_cast<unsigned>(opcode));
+  data_[1] = static_cast<std::byte>((mask ? 0x80U : 0U) | (head.size() + tail.size()));
+  size_ = 2;
   if (mask) {
-    std::copy(mask->begin(), mask->end(), frame.data_.begin() + 2);
-    frame.size_ += mask->size();
+    put(*mask);
   }
-  const std::size_t body = frame.size_;
-  put(code >> 8U);
-  put(code & 0xFFU);
-  for (const char c : reason) {
-    put(static_cast<unsigned char>(c));
-  }
+  const std::size_t body = size_;
+  put(head);
+  put(tail);
   if (mask) {
     // Section 5.3.
-    for (std::size_t i = body; i < frame.size_; ++i) {
-      frame.data_[i] ^= (*mask)[(i - body) % mask->size()];
+    for (std::size_t i = body; i < size_; ++i) {
+      data_[i] ^= (*mask)[(i - body) % mask->size()];
     }
   }
-  return frame;
+}
+
+ControlFrame MakeClose(std::uint16_t code, std::string_view reason,
+                       const std::optional<MaskKey>& mask) {
+  const std::array<std::byte, 2> head{static_cast<std::byte>(code >> 8U),
+                                      static_cast<std::byte>(code & 0xFFU)};
+  reason = reason.substr(0, CutAtCharacter(reason, kMaxReason));
+  return {Opcode::kClose, head, AsBytes(reason), mask};
+}
+
+ControlFrame MakePing(Bytes payload, const std::optional<MaskKey>& mask) {
+  return {Opcode::kPing, payload.first(std::min(payload.size(), kMaxPayload)), {}, mask};
 }
 
 bool IsSendableCloseCode(std::uint16_t code) noexcept {

@@ -1,5 +1,5 @@
-// Proves that the CLOSE frames of Sluice's own are well formed in both directions (RFC 6455
-// sections 5.2, 5.3, 5.5.1) and carry only codes that may be sent (section 7.4).
+// Proves that the CLOSE and PING frames of Sluice's own are well formed in both directions (RFC
+// 6455 sections 5.2, 5.3, 5.5) and carry only codes that may be sent (section 7.4).
 #include "proxy/ws/frame_writer.h"
 
 #include <cstdint>
@@ -66,7 +66,78 @@ TEST(MakeClose, CutsALongReasonBetweenCharacters) {
   EXPECT_EQ(reason(fits), std::string(120, 'a') + "\u20ac");
 }
 
-TEST(IsSendableCloseCode, FollowsTheRegistry) {
+TEST(MakePing, WritesTowardsBothSides) {
+  EXPECT_EQ(AsText(MakePing(AsBytes("Hello"), std::nullopt).bytes()), "\x89\x05Hello");
+  // Section 5.7: the example of a masked one, of which the payload is that of a masked text.
+  EXPECT_EQ(AsText(MakePing(AsBytes("Hello"), kKey).bytes()),
+            "\x89\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+  EXPECT_EQ(AsText(MakePing({}, std::nullopt).bytes()), "\x89\0"s);
+  EXPECT_EQ(AsText(MakePing({}, kKey).bytes()), "\x89\x80\x37\xfa\x21\x3d");
+}
+
+TEST(MakePing, CarriesAnyBytesUpTo125) {
+  const std::string payload = std::string("\0\xff", 2) + std::string(200, 'p');
+  for (const std::size_t length : {1U, 124U, 125U, 126U, 202U}) {
+    for (const Side from : {Side::kClient, Side::kBackend}) {
+      const ControlFrame frame =
+          MakePing(AsBytes(std::string_view(payload).substr(0, length)),
+                   from == Side::kClient ? std::optional(kKey) : std::nullopt);
+      const std::size_t carried = length < 125 ? length : 125;
+      FrameTracker tracker({.from = from});
+      const FrameTracker::Step step = tracker.Next(frame.bytes());
+      EXPECT_EQ(step.event, FrameTracker::Event::kMessageEnd) << length;
+      EXPECT_EQ(step.consumed, frame.bytes().size());
+      EXPECT_EQ(tracker.opcode(), Opcode::kPing);
+      EXPECT_EQ(tracker.message_bytes(), carried);
+      if (from == Side::kBackend) {
+        EXPECT_EQ(AsText(frame.bytes()).substr(2), payload.substr(0, carried));
+      }
+    }
+  }
+}
+
+TEST(IsSendableCloseCode, KnowsEveryCodeOfTheRegistry) {
+  // Section 7.4.1 and the WebSocket Close Code Number Registry at IANA.
+  struct Case {
+    std::uint16_t code;
+    bool want;
+    const char* meaning;
+  };
+
+  constexpr Case kCases[] = {
+      {0, false, "not used"},
+      {999, false, "not used"},
+      {1000, true, "normal closure"},
+      {1001, true, "going away"},
+      {1002, true, "protocol error"},
+      {1003, true, "unsupported data"},
+      {1004, false, "reserved, without a meaning"},
+      {1005, false, "stands for a CLOSE without a code"},
+      {1006, false, "stands for an end without a CLOSE"},
+      {1007, true, "invalid payload data"},
+      {1008, true, "policy violation"},
+      {1009, true, "message too big"},
+      {1010, true, "mandatory extension"},
+      {1011, true, "internal error"},
+      {1012, true, "service restart"},
+      {1013, true, "try again later"},
+      {1014, true, "bad gateway"},
+      {1015, false, "stands for a TLS handshake that failed"},
+      {1016, false, "not assigned"},
+      {2999, false, "for the protocol and its extensions, not assigned"},
+      {3000, true, "the first for libraries"},
+      {3999, true, "the last for libraries"},
+      {4000, true, "the first for applications"},
+      {4999, true, "the last for applications"},
+      {5000, false, "outside of every range"},
+      {65535, false, "outside of every range"},
+  };
+  for (const Case& c : kCases) {
+    EXPECT_EQ(IsSendableCloseCode(c.code), c.want) << c.code << ": " << c.meaning;
+  }
+}
+
+TEST(IsSendableCloseCode, HasNoGapsInItsRanges) {
   // Sections 7.4.1, 7.4.2 and 11.7.
   for (unsigned code = 0; code <= 65535; ++code) {
     const bool want =
