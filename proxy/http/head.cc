@@ -12,9 +12,10 @@ struct KnownName {
 };
 
 // By length, so that a name is compared with the few that are as long as it is.
-constexpr std::array<KnownName, 26> kKnownNames = {{
+constexpr std::array<KnownName, 27> kKnownNames = {{
     {"TE", FieldId::kTe},
     {"Host", FieldId::kHost},
+    {"Accept", FieldId::kAccept},
     {"Cookie", FieldId::kCookie},
     {"Expect", FieldId::kExpect},
     {"Origin", FieldId::kOrigin},

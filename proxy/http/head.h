@@ -16,6 +16,7 @@ namespace sluice::http {
 // then on it is told apart by its id, which costs one comparison of a byte.
 enum class FieldId : std::uint8_t {
   kOther,
+  kAccept,
   kAuthorization,
   kConnection,
   kContentLength,

@@ -34,6 +34,7 @@ TEST(Head, ComparesNamesWithoutCase) {
 
 TEST(Head, RecognisesEveryNameWithoutCase) {
   const std::pair<std::string_view, FieldId> names[] = {
+      {"Accept", FieldId::kAccept},
       {"Authorization", FieldId::kAuthorization},
       {"Connection", FieldId::kConnection},
       {"Content-Length", FieldId::kContentLength},
