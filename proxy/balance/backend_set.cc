@@ -20,6 +20,9 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // 16 KiB.
 constexpr std::size_t kMaxTurns = 4096;
 
+// The part of its share that a backend gets when it begins to start slowly.
+constexpr double kLeastPart = 0.1;
+
 // The finalizer of SplitMix64 (Steele, Lea and Flood 2014): every input bit flips every output
 // bit with a probability near one half, so two names give unrelated numbers for one key.
 [[nodiscard]] std::uint64_t Mix(std::uint64_t x) noexcept {
@@ -67,19 +70,19 @@ BackendSet::BackendSet(Options options, std::vector<Backend> backends)
 }
 
 std::optional<Pick> BackendSet::Choose(std::uint64_t key_hash, std::span<const std::size_t> tried,
-                                       Random& random) const {
+                                       Instant now, Random& random) const {
   const Entry* chosen = nullptr;
   switch (options_.policy) {
     case Policy::kRendezvous:
-      return ChooseRendezvous(key_hash, tried);
+      return ChooseRendezvous(key_hash, tried, now);
     case Policy::kLeastConnections:
-      chosen = LeastLoaded(key_hash, tried);
+      chosen = LeastLoaded(key_hash, tried, now);
       break;
     case Policy::kRandomTwoChoices:
-      chosen = BetterOfTwo(tried, random);
+      chosen = BetterOfTwo(tried, now, random);
       break;
     case Policy::kRoundRobin:
-      chosen = NextInTurn(tried);
+      chosen = NextInTurn(tried, now, random);
       break;
   }
   if (chosen == nullptr) {
@@ -112,14 +115,34 @@ bool BackendSet::IsEligible(const Entry& entry, std::span<const std::size_t> tri
          (tried.empty() || std::find(tried.begin(), tried.end(), entry.index) == tried.end());
 }
 
+double BackendSet::PartOf(const Entry& entry, Instant now) const noexcept {
+  const std::int64_t from = entry.state->ramp_from.load(std::memory_order_relaxed);
+  if (from == 0 || options_.slow_start.count() == 0) {
+    return 1;
+  }
+  const auto passed = now.time_since_epoch() - std::chrono::nanoseconds(from);
+  if (passed >= options_.slow_start) {
+    return 1;
+  }
+  return std::max(kLeastPart, std::chrono::duration<double>(passed) /
+                                  std::chrono::duration<double>(options_.slow_start));
+}
+
+double BackendSet::LoadOf(const Entry& entry, Instant now) const noexcept {
+  return static_cast<double>(OpenOf(*entry.state)) * entry.inverse_weight / PartOf(entry, now);
+}
+
 std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash,
-                                                 std::span<const std::size_t> tried) const {
+                                                 std::span<const std::size_t> tried,
+                                                 Instant now) const {
   const auto is_eligible = [tried](const Entry& entry) { return IsEligible(entry, tried); };
   const Entry* home = FirstChoice(key_hash, [](const Entry&) { return true; });
   if (home == nullptr) {
     return std::nullopt;
   }
   const bool home_is_eligible = is_eligible(*home);
+  // Nobody is before a home that gets its whole share.
+  const bool home_is_first = home_is_eligible && PartOf(*home, now) == 1;
   const Entry* chosen = nullptr;
   if (options_.bounded_load > 0) {
     double weights = weight_sum_;
@@ -127,6 +150,7 @@ std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash,
     for (const Entry& entry : entries_) {
       if (is_eligible(entry)) {
         open += OpenOf(*entry.state);
+        weights -= entry.weight - WeightOf(entry, now);
       } else {
         weights -= entry.weight;
       }
@@ -134,18 +158,19 @@ std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash,
     // open + 1 <= ceil(load * weight / weights), without a division: for a whole number `open`
     // that is open < load * weight / weights.
     const double load = options_.bounded_load * static_cast<double>(open + 1);
-    const auto has_room = [weights, load](const Entry& entry) {
-      return static_cast<double>(OpenOf(*entry.state)) * weights < load * entry.weight;
+    const auto has_room = [this, weights, load, now](const Entry& entry) {
+      return static_cast<double>(OpenOf(*entry.state)) * weights < load * WeightOf(entry, now);
     };
-    chosen =
-        home_is_eligible && has_room(*home) ? home : FirstChoice(key_hash, [&](const Entry& entry) {
-          return is_eligible(entry) && has_room(entry);
-        });
+    chosen = home_is_first && has_room(*home)
+                 ? home
+                 : FirstChoiceNow(key_hash, now, [&](const Entry& entry) {
+                     return is_eligible(entry) && has_room(entry);
+                   });
   }
   // Without a bound; and when nobody has room, which with c >= 1 takes other threads that fill
   // the pool in between.
   if (chosen == nullptr) {
-    chosen = home_is_eligible ? home : FirstChoice(key_hash, is_eligible);
+    chosen = home_is_first ? home : FirstChoiceNow(key_hash, now, is_eligible);
   }
   if (chosen == nullptr) {
     return std::nullopt;
@@ -181,12 +206,39 @@ const BackendSet::Entry* BackendSet::FirstChoice(std::uint64_t key_hash, MayTake
   return best;
 }
 
+// The same by the weights that hold now. They can only be less than the whole ones, so the first by
+// those that has its whole weight is the first by these too; it is another only for a key whose
+// first starts slowly.
+template <class MayTake>
+const BackendSet::Entry* BackendSet::FirstChoiceNow(std::uint64_t key_hash, Instant now,
+                                                    MayTake may_take) const {
+  const Entry* best = FirstChoice(key_hash, may_take);
+  if (best == nullptr || PartOf(*best, now) == 1) {
+    return best;
+  }
+  double best_cost = kInfinity;
+  for (const Entry& entry : entries_) {
+    const double h = UnitHash(entry.name_hash, key_hash);
+    if ((1.0 - h) * entry.inverse_weight >= best_cost || !may_take(entry)) {
+      continue;
+    }
+    const double cost = -std::log(h) * entry.inverse_weight / PartOf(entry, now);
+    if (cost < best_cost) {
+      best = &entry;
+      best_cost = cost;
+    }
+  }
+  return best;
+}
+
 const BackendSet::Entry* BackendSet::LeastLoaded(std::uint64_t key_hash,
-                                                 std::span<const std::size_t> tried) const {
+                                                 std::span<const std::size_t> tried,
+                                                 Instant now) const {
   // Ties are common (an idle pool is one) and go by the key's rendezvous order: spread by weight,
   // and the same client lands on the same backend while nothing else speaks against it.
-  const auto cost = [key_hash](const Entry& entry) {
-    return -std::log(UnitHash(entry.name_hash, key_hash)) * entry.inverse_weight;
+  const auto cost = [this, key_hash, now](const Entry& entry) {
+    return -std::log(UnitHash(entry.name_hash, key_hash)) * entry.inverse_weight /
+           PartOf(entry, now);
   };
   const Entry* best = nullptr;
   double best_load = 0;
@@ -194,7 +246,7 @@ const BackendSet::Entry* BackendSet::LeastLoaded(std::uint64_t key_hash,
     if (!IsEligible(entry, tried)) {
       continue;
     }
-    const double load = static_cast<double>(OpenOf(*entry.state)) * entry.inverse_weight;
+    const double load = LoadOf(entry, now);
     if (best == nullptr || load < best_load || (load == best_load && cost(entry) < cost(*best))) {
       best = &entry;
       best_load = load;
@@ -203,12 +255,12 @@ const BackendSet::Entry* BackendSet::LeastLoaded(std::uint64_t key_hash,
   return best;
 }
 
-const BackendSet::Entry* BackendSet::BetterOfTwo(std::span<const std::size_t> tried,
+const BackendSet::Entry* BackendSet::BetterOfTwo(std::span<const std::size_t> tried, Instant now,
                                                  Random& random) const {
   double weights = 0;
   for (const Entry& entry : entries_) {
     if (IsEligible(entry, tried)) {
-      weights += entry.weight;
+      weights += WeightOf(entry, now);
     }
   }
   // One draw by weight, never `except`. The last candidate is taken when rounding, or a backend
@@ -221,7 +273,7 @@ const BackendSet::Entry* BackendSet::BetterOfTwo(std::span<const std::size_t> tr
         continue;
       }
       last = &entry;
-      rest -= entry.weight;
+      rest -= WeightOf(entry, now);
       if (rest < 0) {
         break;
       }
@@ -232,23 +284,21 @@ const BackendSet::Entry* BackendSet::BetterOfTwo(std::span<const std::size_t> tr
   if (first == nullptr) {
     return nullptr;
   }
-  const Entry* second = draw(weights - first->weight, first);
+  const Entry* second = draw(weights - WeightOf(*first, now), first);
   if (second == nullptr) {
     return first;
   }
-  const auto load = [](const Entry& entry) {
-    return static_cast<double>(OpenOf(*entry.state)) * entry.inverse_weight;
-  };
-  return load(*second) < load(*first) ? second : first;
+  return LoadOf(*second, now) < LoadOf(*first, now) ? second : first;
 }
 
-const BackendSet::Entry* BackendSet::NextInTurn(std::span<const std::size_t> tried) const {
+const BackendSet::Entry* BackendSet::NextInTurn(std::span<const std::size_t> tried, Instant now,
+                                                Random& random) const {
   // A turn that falls on a backend out of service is thrown away and the next one drawn: were it
   // handed to the neighbour, that one would carry the whole share of the missing backend.
   for (std::size_t i = 0; i < schedule_.size(); ++i) {
     const std::uint64_t turn = turn_.fetch_add(1, std::memory_order_relaxed);
     const Entry& entry = entries_[schedule_[turn % schedule_.size()]];
-    if (IsEligible(entry, tried)) {
+    if (IsEligible(entry, tried) && !GivesUpItsTurn(entry, tried, now, random)) {
       return &entry;
     }
   }
@@ -260,6 +310,23 @@ const BackendSet::Entry* BackendSet::NextInTurn(std::span<const std::size_t> tri
     }
   }
   return nullptr;
+}
+
+// A turn of a backend that starts slowly goes to the next one, but for its part of them. The parts
+// are those of the strongest: where all have just started, each has its turns.
+bool BackendSet::GivesUpItsTurn(const Entry& entry, std::span<const std::size_t> tried, Instant now,
+                                Random& random) const {
+  const double part = PartOf(entry, now);
+  if (part == 1) {
+    return false;
+  }
+  double most = part;
+  for (const Entry& other : entries_) {
+    if (IsEligible(other, tried)) {
+      most = std::max(most, PartOf(other, now));
+    }
+  }
+  return random.Unit() * most >= part;
 }
 
 // Lays out one period so that the turns of one backend lie as far apart as its weight allows:

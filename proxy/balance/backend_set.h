@@ -1,6 +1,6 @@
 // The backends of one pool and the choice among them. Pure: no socket, no event; the affinity
-// hash and the randomness are arguments. One BackendSet is shared by all workers: what is written
-// after construction are atomics alone, those of BackendState and the turn of kRoundRobin.
+// hash, the time and the randomness are arguments. One BackendSet is shared by all workers: what is
+// written after construction are atomics alone, those of BackendState and the turn of kRoundRobin.
 #pragma once
 
 #include <atomic>
@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "proxy/base/clock.h"
 #include "proxy/base/random.h"
 
 namespace sluice::balance {
@@ -30,6 +31,13 @@ struct BackendState {
   std::atomic<std::int64_t> open{0};  // sessions and requests that hold a leg to it now
   std::atomic<bool> healthy{true};    // false: gets nothing new
   std::atomic<bool> draining{false};  // true: gets nothing new, what it has is being closed
+  // When it began to take its share anew, in nanoseconds of Instant; 0: never. See slow_start.
+  std::atomic<std::int64_t> ramp_from{0};
+
+  void BeginRamp(Instant now) noexcept {
+    ramp_from.store(std::chrono::nanoseconds(now.time_since_epoch()).count(),
+                    std::memory_order_relaxed);
+  }
 };
 
 struct Backend {
@@ -42,7 +50,7 @@ struct Backend {
 // while nothing was tried and kFallback after that.
 enum class PickHow : std::uint8_t {
   kHome,      // the first choice
-  kOverflow,  // the first choice is above its bounded load
+  kOverflow,  // the first choice is above its bounded load, or starts slowly
   kFallback,  // the first choice was tried already, is unhealthy or drains
 };
 
@@ -59,6 +67,9 @@ class BackendSet {
   struct Options {
     Policy policy = Policy::kRendezvous;
     double bounded_load = 1.25;  // 0: off; else >= 1
+    // For how long after BeginRamp a backend gets less than its share of what is new: a tenth of it
+    // at first, then as much of it as has passed of this time. 0: its whole share at once.
+    Millis slow_start{0};
   };
 
   // REQUIRES: names are unique, every weight is > 0, every state is set. The order of `backends`
@@ -70,11 +81,12 @@ class BackendSet {
   // indices into backends(). Nothing is reserved: the caller counts `open` when it takes the
   // backend. Returns nothing when no backend is left. Thread-safe; allocates nothing.
   [[nodiscard]] std::optional<Pick> Choose(std::uint64_t key_hash,
-                                           std::span<const std::size_t> tried,
+                                           std::span<const std::size_t> tried, Instant now,
                                            Random& random) const;
 
-  // Chooses for a client that must stay where it is, whatever the policy and the load: the key's
-  // home by rendezvous hashing, or the next in its order when the home may not be taken.
+  // Chooses for a client that must stay where it is, whatever the policy and the load, and however
+  // lately a backend has started: the key's home by rendezvous hashing, or the next in its order
+  // when the home may not be taken.
   // Thread-safe; allocates nothing.
   [[nodiscard]] std::optional<Pick> ChooseHome(std::uint64_t key_hash,
                                                std::span<const std::size_t> tried) const;
@@ -97,14 +109,31 @@ class BackendSet {
   [[nodiscard]] static bool IsEligible(const Entry& entry,
                                        std::span<const std::size_t> tried) noexcept;
 
+  // What a backend gets of its share, in [0.1, 1]: less than 1 while it starts slowly.
+  [[nodiscard]] double PartOf(const Entry& entry, Instant now) const noexcept;
+  // Its weight for what is new.
+  [[nodiscard]] double WeightOf(const Entry& entry, Instant now) const noexcept {
+    return entry.weight * PartOf(entry, now);
+  }
+  // Sessions per weight.
+  [[nodiscard]] double LoadOf(const Entry& entry, Instant now) const noexcept;
+
   [[nodiscard]] std::optional<Pick> ChooseRendezvous(std::uint64_t key_hash,
-                                                     std::span<const std::size_t> tried) const;
+                                                     std::span<const std::size_t> tried,
+                                                     Instant now) const;
   template <class MayTake>
   [[nodiscard]] const Entry* FirstChoice(std::uint64_t key_hash, MayTake may_take) const;
-  [[nodiscard]] const Entry* LeastLoaded(std::uint64_t key_hash,
-                                         std::span<const std::size_t> tried) const;
-  [[nodiscard]] const Entry* BetterOfTwo(std::span<const std::size_t> tried, Random& random) const;
-  [[nodiscard]] const Entry* NextInTurn(std::span<const std::size_t> tried) const;
+  template <class MayTake>
+  [[nodiscard]] const Entry* FirstChoiceNow(std::uint64_t key_hash, Instant now,
+                                            MayTake may_take) const;
+  [[nodiscard]] const Entry* LeastLoaded(std::uint64_t key_hash, std::span<const std::size_t> tried,
+                                         Instant now) const;
+  [[nodiscard]] const Entry* BetterOfTwo(std::span<const std::size_t> tried, Instant now,
+                                         Random& random) const;
+  [[nodiscard]] const Entry* NextInTurn(std::span<const std::size_t> tried, Instant now,
+                                        Random& random) const;
+  [[nodiscard]] bool GivesUpItsTurn(const Entry& entry, std::span<const std::size_t> tried,
+                                    Instant now, Random& random) const;
 
   void BuildSchedule();
 

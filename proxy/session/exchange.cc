@@ -67,7 +67,8 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
 std::optional<balance::Pick> Exchange::ChooseBackend() const {
   const balance::BackendSet& backends = core_.pool(facts_).backends;
   return admission_.sticky ? backends.ChooseHome(admission_.key_hash, tried())
-                           : backends.Choose(admission_.key_hash, tried(), core_.services.random);
+                           : backends.Choose(admission_.key_hash, tried(),
+                                             core_.services.loop.now(), core_.services.random);
 }
 
 // The Set-Cookie for this answer, or empty. By now it is known which backend gave it.

@@ -12,6 +12,8 @@
 namespace sluice::balance {
 namespace {
 
+constexpr Instant kNow{std::chrono::hours(1)};
+
 BackendSet MakeSet(std::size_t count, BackendSet::Options options, bool equal_weights) {
   std::vector<Backend> backends;
   for (std::size_t i = 0; i < count; ++i) {
@@ -30,7 +32,7 @@ void RunPick(benchmark::State& state, const BackendSet& set) {
   std::size_t i = 0;
   std::size_t picked = 0;
   for (auto _ : state) {
-    const auto pick = set.Choose(keys[i++ & 1023U], {}, random);
+    const auto pick = set.Choose(keys[i++ & 1023U], {}, kNow, random);
     picked += pick.has_value() ? 1 : 0;
     benchmark::DoNotOptimize(pick);
   }

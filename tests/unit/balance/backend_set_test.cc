@@ -390,15 +390,16 @@ TEST(Rendezvous, NothingLeftGivesNothing) {
 
 TEST(Rendezvous, IsSafeWhileOthersChange) {
   // The thread sanitizer is the judge of the loads; the result must hold in any case.
-  Pool pool(kTen);
+  Pool pool(kTen, {.slow_start = Millis(30'000)});
   std::atomic<bool> stop{false};
   std::thread other([&] {
     Random random(7);
     while (!stop) {
-      const auto pick = pool.set.Choose(random.Next(), {}, random);
+      const auto pick = pool.set.Choose(random.Next(), {}, pool.now, random);
       if (pick.has_value()) {
         ++pool.state(pick->index).open;
         pool.state(random.Next() % 10).healthy = random.Unit() < 0.7;
+        pool.state(random.Next() % 10).BeginRamp(pool.now - Millis(random.Next() % 40'000));
       }
     }
   });

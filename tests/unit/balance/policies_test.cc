@@ -165,7 +165,7 @@ TEST(RoundRobin, TwoThreadsShareOneTurn) {
   const auto take = [&pool] {
     Random random(1);
     for (int i = 0; i < kPerThread; ++i) {
-      ++pool.state(pool.set.Choose(0, {}, random).value().index).open;
+      ++pool.state(pool.set.Choose(0, {}, pool.now, random).value().index).open;
     }
   };
   std::thread other(take);

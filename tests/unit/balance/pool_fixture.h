@@ -47,7 +47,7 @@ inline std::vector<Backend> MakeBackends(const Weights& weights) {
   return backends;
 }
 
-// A set together with the randomness it is asked with.
+// A set together with the time and the randomness it is asked with.
 struct Pool {
   explicit Pool(const Weights& weights, BackendSet::Options options = {})
       : set(options, MakeBackends(weights)) {}
@@ -55,12 +55,12 @@ struct Pool {
   BackendState& state(std::size_t index) { return *set.backends()[index].state; }
 
   std::optional<Pick> Choose(std::uint64_t key_hash, std::vector<std::size_t> tried = {}) {
-    return set.Choose(key_hash, tried, random);
+    return set.Choose(key_hash, tried, now, random);
   }
 
   // The name chosen for key number `key`, or "" when nothing is left. Lives as long as the pool.
   std::string_view NameFor(std::uint64_t key, std::span<const std::size_t> tried = {}) {
-    const auto pick = set.Choose(KeyHash(key), tried, random);
+    const auto pick = set.Choose(KeyHash(key), tried, now, random);
     return pick.has_value() ? std::string_view(set.backends()[pick->index].name)
                             : std::string_view();
   }
@@ -73,6 +73,7 @@ struct Pool {
   }
 
   BackendSet set;
+  Instant now{std::chrono::hours(1000)};
   Random random{20240229};
 };
 
