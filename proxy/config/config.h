@@ -59,8 +59,16 @@ struct AffinityRule {
 struct RouteLimits {
   std::uint64_t max_message_bytes = 16ULL << 20;  // 0: no limit
   std::uint32_t max_frames_per_message = 16384;   // 0: no limit
+  std::optional<Millis> max_connection_age;       // instead of that of [limits]; 0: no limit
 
   bool operator==(const RouteLimits&) const = default;
+};
+
+struct Heartbeat {
+  Millis interval{30'000};  // between two pings; 0: none are sent
+  Millis timeout{20'000};   // for the pong; then the backend is lost
+
+  bool operator==(const Heartbeat&) const = default;
 };
 
 struct Route {
@@ -78,6 +86,8 @@ struct Route {
   Millis handshake_timeout{10'000};  // from the request head to the backend's answer, upgrades
   Millis response_timeout{120'000};  // plain HTTP: without progress in either direction
   std::uint16_t close_code = 0;      // 1012 or 1001; 0: [drain] close_code
+  std::uint64_t refragment = 0;      // payload bytes of a frame towards the client; 0: as it came
+  Heartbeat heartbeat;
 
   bool operator==(const Route&) const = default;
 };
@@ -103,6 +113,7 @@ struct Pool {
   Balance balance = Balance::kRendezvous;
   double bounded_load = 1.25;  // 0: off
   Millis connect_timeout{3'000};
+  Millis slow_start{30'000};      // 0: off
   std::vector<Backend> backends;  // never empty
 
   bool operator==(const Pool&) const = default;
@@ -115,6 +126,7 @@ struct Server {
   Millis keep_alive_timeout{60'000};         // a client connection between two requests
   Millis close_timeout{5'000};               // waiting for a CLOSE or an EOF that is owed
   std::vector<std::string> trusted_proxies;  // CIDR blocks whose forwarding fields are believed
+  std::string takeover_socket;  // path of a Unix socket, at most 107 bytes; empty: none
 
   bool operator==(const Server&) const = default;
 };
@@ -129,6 +141,7 @@ struct Limits {
   // Per side: its source is not read while more than half of it waits, and again when no more than
   // a quarter does. What one read brought on top is held too.
   std::size_t out_buffer = 64 << 10;
+  Millis max_connection_age{0};  // of a client connection; then it is closed; 0: no limit
 
   bool operator==(const Limits&) const = default;
 };

@@ -13,20 +13,21 @@ constexpr auto kRoot =
 constexpr auto kServer =
     std::to_array<Key>({"workers", "header_timeout", "tls_timeout", "keep_alive_timeout",
                         "close_timeout", "trusted_proxies", "takeover_socket"});
-constexpr auto kLimits =
-    std::to_array<Key>({"max_connections", "connections_per_ip", "max_head_bytes",
-                        "max_head_fields", "max_request_line", "early_data", "out_buffer"});
+constexpr auto kLimits = std::to_array<Key>(
+    {"max_connections", "connections_per_ip", "max_head_bytes", "max_head_fields",
+     "max_request_line", "early_data", "out_buffer", "max_connection_age"});
 constexpr auto kListener = std::to_array<Key>({"name", "address", "tls", "proxy_protocol"});
 constexpr auto kListenerTls = std::to_array<Key>({"certificates", "min_version", "client_ca"});
 constexpr auto kCertificate = std::to_array<Key>({"chain", "key"});
 constexpr auto kRoute =
     std::to_array<Key>({"name", "host", "path", "pool", "upgrades", "affinity", "affinity_cookie",
                         "origins", "require_origin", "limits", "retries", "handshake_timeout",
-                        "response_timeout", "close_code", "heartbeat"});
-constexpr auto kRouteLimits = std::to_array<Key>({"max_message_bytes", "max_frames_per_message"});
+                        "response_timeout", "close_code", "refragment", "heartbeat"});
+constexpr auto kRouteLimits =
+    std::to_array<Key>({"max_message_bytes", "max_frames_per_message", "max_connection_age"});
 constexpr auto kHeartbeat = std::to_array<Key>({"interval", "timeout"});
-constexpr auto kPool =
-    std::to_array<Key>({"balance", "bounded_load", "connect_timeout", "backends", "health"});
+constexpr auto kPool = std::to_array<Key>(
+    {"balance", "bounded_load", "connect_timeout", "slow_start", "backends", "health"});
 constexpr auto kBackend = std::to_array<Key>({"name", "address", "weight"});
 constexpr auto kDrain = std::to_array<Key>(
     {"window", "grace", "ready_delay", "message_grace", "rate", "close_code", "reason"});

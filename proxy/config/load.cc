@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,10 +27,15 @@ constexpr Millis kShortest{10};
 constexpr Millis kLongest = hours(1);
 // What may rightly take long: an idle keep-alive, a long poll, a drain over a night.
 constexpr Millis kDay = hours(24);
+// A connection that may live longer than a month needs no limit.
+constexpr Millis kMonth = hours(720);
 
 constexpr std::uint64_t kKiB = 1ULL << 10;
 constexpr std::uint64_t kMiB = 1ULL << 20;
+constexpr std::uint64_t kGiB = 1ULL << 30;
 constexpr std::uint64_t kMostConnections = 10'000'000;  // far above any fd limit
+
+constexpr std::size_t kMostSocketPath = sizeof(sockaddr_un::sun_path) - 1;  // and a NUL
 
 constexpr std::size_t kMostFileBytes = 16 * kMiB;  // a device or a dump given by mistake
 
@@ -100,6 +106,9 @@ class Loader {
   void ReadCloseCode(const TableReader& in, std::uint16_t& out);
   // Reads the path of a file and joins it with the folder of the configuration.
   bool ReadFilePath(const TableReader& in, std::string_view key, std::string& out);
+  // Reads the path of a socket to be, and joins it like the others.
+  void ReadSocketPath(const TableReader& in, std::string_view key, std::string& out);
+  void ReadConnectionAge(const TableReader& in, Millis& out);
   void CheckPoolUse();
   void CheckAdminAddress();
 
@@ -135,9 +144,7 @@ void Loader::ReadServer() {
       report_.AddMistake(item.line, item.key, block.error().message);
     }
   }
-  if (in->Text("takeover_socket")) {
-    in->WarnNotActedOn("takeover_socket");
-  }
+  ReadSocketPath(*in, "takeover_socket", out.takeover_socket);
 }
 
 void Loader::ReadLimits() {
@@ -153,6 +160,7 @@ void Loader::ReadLimits() {
   in->ReadSize("max_request_line", out.max_request_line, 256, kMiB);
   in->ReadSize("early_data", out.early_data, kKiB, kMiB);
   in->ReadSize("out_buffer", out.out_buffer, 4 * kKiB, 16 * kMiB);
+  ReadConnectionAge(*in, out.max_connection_age);
   if (out.max_request_line > out.max_head_bytes) {
     in->AddMistake(in->Has("max_request_line") ? "max_request_line" : "max_head_bytes",
                    "max_request_line (" + FormatSize(out.max_request_line) +
@@ -334,6 +342,40 @@ bool Loader::ReadFilePath(const TableReader& in, std::string_view key, std::stri
   return true;
 }
 
+void Loader::ReadSocketPath(const TableReader& in, std::string_view key, std::string& out) {
+  const auto text = in.Text(key);
+  if (!text) {
+    return;
+  }
+  const std::filesystem::path path =
+      (std::filesystem::path(base_dir_) / text->text).lexically_normal();
+  const std::string name = path.filename().string();
+  if (text->text.empty() || text->text.find('\0') != std::string_view::npos || name.empty() ||
+      name == "." || name == "..") {
+    in.AddMistake(key, Quoted(text->text) +
+                           " is not the path of a socket; allowed: a path such as "
+                           "\"/run/sluice/takeover.sock\"");
+    return;
+  }
+  if (path.native().size() > kMostSocketPath) {
+    in.AddMistake(key, Quoted(path.native()) + " is " + std::to_string(path.native().size()) +
+                           " bytes long; allowed: at most " + std::to_string(kMostSocketPath) +
+                           ", because the address of a socket holds no more");
+    return;
+  }
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  std::error_code error;
+  if (!std::filesystem::is_directory(folder, error)) {
+    in.AddMistake(key, "there is no folder " + Quoted(folder.native()) + " for the socket");
+    return;
+  }
+  out = path.native();
+}
+
+void Loader::ReadConnectionAge(const TableReader& in, Millis& out) {
+  in.ReadDuration("max_connection_age", out, Millis(1000), kMonth, "no limit");
+}
+
 void Loader::ReadPools() {
   constexpr std::string_view kForm = "a table, written [pool.NAME]";
   const auto tables = root_.NamedTables("pool", "pool.*", kForm);
@@ -353,6 +395,7 @@ void Loader::ReadPools() {
     // Below 1 the fair share itself would be over the bound.
     in.ReadNumber("bounded_load", out.bounded_load, 1, 100, "off");
     in.ReadDuration("connect_timeout", out.connect_timeout, kShortest, kLongest);
+    in.ReadDuration("slow_start", out.slow_start, Millis(0), kLongest);
     ReadBackends(in, out);
     in.WarnNotActedOn("health");
     config_.pools.push_back(std::move(out));
@@ -450,18 +493,18 @@ void Loader::ReadRoute(const TableReader& in, Route& out) {
     limits->ReadSize("max_message_bytes", out.limits.max_message_bytes, 0, kMost);
     limits->ReadCount("max_frames_per_message", out.limits.max_frames_per_message, 0,
                       std::numeric_limits<std::uint32_t>::max());
+    if (limits->Has("max_connection_age")) {
+      ReadConnectionAge(*limits, out.limits.max_connection_age.emplace());
+    }
   }
   in.ReadCount("retries", out.retries, 0, 16);
   in.ReadDuration("handshake_timeout", out.handshake_timeout, kShortest, kLongest);
   in.ReadDuration("response_timeout", out.response_timeout, kShortest, kDay);
   ReadCloseCode(in, out.close_code);
+  in.ReadSize("refragment", out.refragment, kKiB, kGiB, "off");
   if (const auto heartbeat = in.Table("heartbeat", "route.heartbeat", "a table")) {
-    for (const std::string_view key : {"interval", "timeout"}) {
-      Millis ignored{};
-      if (heartbeat->ReadDuration(key, ignored, Millis(0), kDay)) {
-        heartbeat->WarnNotActedOn(key);
-      }
-    }
+    heartbeat->ReadDuration("interval", out.heartbeat.interval, Millis(100), kLongest, "off");
+    heartbeat->ReadDuration("timeout", out.heartbeat.timeout, Millis(50), kLongest);
   }
 }
 

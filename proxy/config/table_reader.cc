@@ -54,6 +54,11 @@ std::string OutOfRange(std::string_view value, std::string_view least, std::stri
          std::string(most);
 }
 
+// "0s (off) or ", for what is allowed besides a range; `meaning` may be empty: nothing is.
+std::string OrZero(std::string_view zero, std::string_view meaning) {
+  return meaning.empty() ? "" : std::string(zero) + " (" + std::string(meaning) + ") or ";
+}
+
 // The table that an unknown key belongs to, if it is a key of exactly one other table.
 std::optional<std::string_view> HomeOf(std::string_view key) {
   std::optional<std::string_view> home;
@@ -208,7 +213,8 @@ std::optional<TextItem> TableReader::Text(std::string_view key) const {
   return TextItem{value->get(), LineOf(*node), PathOf(key)};
 }
 
-bool TableReader::ReadDuration(std::string_view key, Millis& out, Millis least, Millis most) const {
+bool TableReader::ReadDuration(std::string_view key, Millis& out, Millis least, Millis most,
+                               std::string_view zero) const {
   const toml::node* const node = Find(key);
   if (node != nullptr && node->is_number()) {
     const std::string number = NumberText(*node);
@@ -220,9 +226,10 @@ bool TableReader::ReadDuration(std::string_view key, Millis& out, Millis least, 
   if (!ReadParsed(key, value, ParseDuration)) {
     return false;
   }
-  if (value < least || value > most) {
-    AddMistake(key,
-               OutOfRange(Quoted(Text(key)->text), FormatDuration(least), FormatDuration(most)));
+  const bool is_zero = value.count() == 0 && !zero.empty();
+  if (!is_zero && (value < least || value > most)) {
+    AddMistake(key, OutOfRange(Quoted(Text(key)->text), OrZero("0s", zero) + FormatDuration(least),
+                               FormatDuration(most)));
     return false;
   }
   out = value;
@@ -230,7 +237,7 @@ bool TableReader::ReadDuration(std::string_view key, Millis& out, Millis least, 
 }
 
 std::optional<std::uint64_t> TableReader::Size(std::string_view key, std::uint64_t least,
-                                               std::uint64_t most) const {
+                                               std::uint64_t most, std::string_view zero) const {
   const toml::node* const node = Find(key);
   if (node != nullptr && node->is_number()) {
     const std::string number = NumberText(*node);
@@ -244,8 +251,10 @@ std::optional<std::uint64_t> TableReader::Size(std::string_view key, std::uint64
   if (!ReadParsed(key, value, ParseSize)) {
     return std::nullopt;
   }
-  if (value < least || value > most) {
-    AddMistake(key, OutOfRange(Quoted(Text(key)->text), FormatSize(least), FormatSize(most)));
+  const bool is_zero = value == 0 && !zero.empty();
+  if (!is_zero && (value < least || value > most)) {
+    AddMistake(key, OutOfRange(Quoted(Text(key)->text), OrZero("0B", zero) + FormatSize(least),
+                               FormatSize(most)));
     return std::nullopt;
   }
   return value;
@@ -285,9 +294,8 @@ bool TableReader::ReadNumber(std::string_view key, double& out, double least, do
   }
   const bool is_zero = *value == 0 && !zero.empty();
   if (!is_zero && (*value < least || *value > most)) {
-    const std::string with_zero = zero.empty() ? "" : "0 (" + std::string(zero) + ") or ";
-    AddMistake(key,
-               OutOfRange(NumberText(*value), with_zero + NumberText(least), NumberText(most)));
+    AddMistake(key, OutOfRange(NumberText(*value), OrZero("0", zero) + NumberText(least),
+                               NumberText(most)));
     return false;
   }
   out = *value;

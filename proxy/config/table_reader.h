@@ -84,7 +84,9 @@ class TableReader {
   // returns whether `out` was set.
   bool Read(std::string_view key, bool& out) const;
   bool Read(std::string_view key, std::string& out) const;
-  bool ReadDuration(std::string_view key, Millis& out, Millis least, Millis most) const;
+  // `zero`, unless empty, is what 0 means where it is allowed in spite of `least`; also below.
+  bool ReadDuration(std::string_view key, Millis& out, Millis least, Millis most,
+                    std::string_view zero = {}) const;
 
   // `parse` is one of the functions of values.h: text in, Result<T> out.
   template <class T, class Parse>
@@ -110,14 +112,14 @@ class TableReader {
   }
 
   template <std::unsigned_integral T>
-  bool ReadSize(std::string_view key, T& out, std::uint64_t least, std::uint64_t most) const {
-    const auto value = Size(key, least, most);
+  bool ReadSize(std::string_view key, T& out, std::uint64_t least, std::uint64_t most,
+                std::string_view zero = {}) const {
+    const auto value = Size(key, least, most, zero);
     out = value ? static_cast<T>(*value) : out;
     return value.has_value();
   }
 
-  // An integer or a floating-point number, finite. `zero`, unless empty, is what 0 means where it
-  // is allowed in spite of `least`.
+  // An integer or a floating-point number, finite.
   bool ReadNumber(std::string_view key, double& out, double least, double most,
                   std::string_view zero = {}) const;
 
@@ -156,7 +158,7 @@ class TableReader {
   [[nodiscard]] std::optional<std::uint64_t> Count(std::string_view key, std::uint64_t least,
                                                    std::uint64_t most) const;
   [[nodiscard]] std::optional<std::uint64_t> Size(std::string_view key, std::uint64_t least,
-                                                  std::uint64_t most) const;
+                                                  std::uint64_t most, std::string_view zero) const;
   [[nodiscard]] std::optional<std::size_t> Word(std::string_view key,
                                                 std::span<const std::string_view> words) const;
 

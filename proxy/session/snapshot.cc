@@ -64,7 +64,8 @@ Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config) {
     addresses.push_back(*address);
     backends.push_back({backend.name, backend.weight, std::make_shared<balance::BackendState>()});
   }
-  const balance::BackendSet::Options options{PolicyOf(config.balance), config.bounded_load};
+  const balance::BackendSet::Options options{PolicyOf(config.balance), config.bounded_load,
+                                             config.slow_start};
   return std::unique_ptr<Pool>(
       new Pool{config, balance::BackendSet(options, std::move(backends)), std::move(addresses)});
 }

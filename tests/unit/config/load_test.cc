@@ -54,6 +54,7 @@ tls_timeout = "2s"
 keep_alive_timeout = "3s"
 close_timeout = "4s"
 trusted_proxies = ["10.0.0.0/8", "fd00::/8"]
+takeover_socket = "certs/../take.sock"
 [limits]
 max_connections = 1000
 connections_per_ip = 10
@@ -62,6 +63,7 @@ max_head_fields = 50
 max_request_line = "4KiB"
 early_data = "2KiB"
 out_buffer = "128KiB"
+max_connection_age = "720h"
 [[listener]]
 name = "front"
 address = "[::]:8443"
@@ -80,10 +82,14 @@ origins = ["https://Chat.example.com"]
 require_origin = true
 limits.max_message_bytes = "1MiB"
 limits.max_frames_per_message = 7
+limits.max_connection_age = "0s"
 retries = 0
 handshake_timeout = "5s"
 response_timeout = "6s"
 close_code = 1001
+refragment = "16KiB"
+heartbeat.interval = "0s"
+heartbeat.timeout = "50ms"
 [[route]]
 pool = "a"
 affinity = "cookie:sid"
@@ -91,6 +97,7 @@ affinity = "cookie:sid"
 balance = "least_connections"
 bounded_load = 0
 connect_timeout = "100ms"
+slow_start = "0s"
 backends = [
   { name = "b2", address = "db.local:9002", weight = 2 },
   { name = "b1", address = "[::1]:9001", weight = 0.5 },
@@ -117,9 +124,14 @@ queue = 100
   ASSERT_THAT(Texts(result.mistakes), IsEmpty());
   ASSERT_THAT(Texts(result.warnings), IsEmpty());
   Config want;
-  want.server = {
-      3, Millis(1000), Millis(2000), Millis(3000), Millis(4000), {"10.0.0.0/8", "fd00::/8"}};
-  want.limits = {1000, 10, 20U << 10, 50, 4U << 10, 2U << 10, 128U << 10};
+  want.server = {3,
+                 Millis(1000),
+                 Millis(2000),
+                 Millis(3000),
+                 Millis(4000),
+                 {"10.0.0.0/8", "fd00::/8"},
+                 dir.path() + "/take.sock"};
+  want.limits = {1000, 10, 20U << 10, 50, 4U << 10, 2U << 10, 128U << 10, std::chrono::hours(720)};
   want.drain = {Millis(5000), Millis(1000), Millis(2000), Millis(500), 2.5, 1001, "back soon"};
   want.admin = {"::1", 0, true};
   want.log = {LogLevel::kDebug, AccessFormat::kText, true, 100};
@@ -142,11 +154,13 @@ queue = 100
   talk.affinity_cookie = "stick";
   talk.origins = {"https://chat.example.com"};
   talk.require_origin = true;
-  talk.limits = {1U << 20, 7};
+  talk.limits = {1U << 20, 7, Millis(0)};
   talk.retries = 0;
   talk.handshake_timeout = Millis(5000);
   talk.response_timeout = Millis(6000);
   talk.close_code = 1001;
+  talk.refragment = 16U << 10;
+  talk.heartbeat = {Millis(0), Millis(50)};
   Route rest;
   rest.name = "*/";
   rest.pool = "a";
@@ -157,6 +171,7 @@ queue = 100
   b.balance = Balance::kLeastConnections;
   b.bounded_load = 0;
   b.connect_timeout = Millis(100);
+  b.slow_start = Millis(0);
   b.backends = {{"b2", "db.local", 9002, 2.0}, {"b1", "::1", 9001, 0.5}};
   Pool a;
   a.name = "a";
@@ -230,7 +245,7 @@ TEST(LoadText, AcceptsKeysOfLaterVersionsWithAWarning) {
   dir.Write("certs/chat.key", "");
   const LoadResult result = LoadText(R"([server]
 workers = 0                     # 0: one per core
-takeover_socket = "/run/sluice/takeover.sock"
+takeover_socket = "takeover.sock"
 
 [[listener]]
 address = "0.0.0.0:8443"
@@ -272,9 +287,7 @@ access = "json"                 # json | text | off
   EXPECT_THAT(Texts(result.mistakes), IsEmpty());
   constexpr std::string_view kNot = ": accepted, but this version does not act on it";
   EXPECT_THAT(Texts(result.warnings),
-              ElementsAre("t.toml:3: server.takeover_socket" + std::string(kNot),
-                          "t.toml:7: listener[0].proxy_protocol" + std::string(kNot),
-                          "t.toml:19: route[0].heartbeat.interval" + std::string(kNot),
+              ElementsAre("t.toml:7: listener[0].proxy_protocol" + std::string(kNot),
                           "t.toml:28: pool.chat.health" + std::string(kNot)));
   EXPECT_EQ(result.config.routes[0].name, "chat.example.com/socket");
 }

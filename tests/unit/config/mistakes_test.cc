@@ -225,6 +225,31 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"HeadSmallerThanTheRequestLine",
              "[limits]\nmax_head_bytes = \"4KiB\"\n",
              {"2: limits.max_head_bytes: max_request_line (8KiB) is a part of the head; "}},
+        Case{"ConnectionAge",
+             "[limits]\nmax_connection_age = \"999ms\"\n[[route]]\npool = \"rest\"\n"
+             "limits.max_connection_age = \"721h\"\n",
+             {"2: limits.max_connection_age: \"999ms\" is out of range; allowed: 0s (no limit) or "
+              "1s to 720h",
+              "5: route[0].limits.max_connection_age: \"721h\" is out of range; allowed: 0s (no "
+              "limit) or 1s to 720h"}},
+        Case{"Heartbeat",
+             "[[route]]\npool = \"rest\"\nheartbeat.interval = \"99ms\"\n"
+             "heartbeat.timeout = \"0s\"\n[[route]]\npool = \"rest\"\npath = \"/b\"\n"
+             "heartbeat.interval = \"61m\"\nheartbeat.timeout = \"2h\"\n",
+             {"3: route[0].heartbeat.interval: \"99ms\" is out of range; allowed: 0s (off) or "
+              "100ms to 1h",
+              "4: route[0].heartbeat.timeout: \"0s\" is out of range; allowed: 50ms to 1h",
+              "8: route[1].heartbeat.interval: \"61m\" is out of range; ",
+              "9: route[1].heartbeat.timeout: \"2h\" is out of range; "}},
+        Case{"Refragment",
+             "[[route]]\npool = \"rest\"\nrefragment = \"1023B\"\n[[route]]\npool = \"rest\"\n"
+             "path = \"/b\"\nrefragment = \"2GiB\"\n",
+             {"3: route[0].refragment: \"1023B\" is out of range; allowed: 0B (off) or 1KiB to "
+              "1GiB",
+              "7: route[1].refragment: \"2GiB\" is out of range; "}},
+        Case{"SlowStart",
+             "[pool.a]\nslow_start = \"61m\"\nbackends = [{ address = \"a:1\" }]\n",
+             {"2: pool.a.slow_start: \"61m\" is out of range; allowed: 0s to 1h"}},
         Case{"Retries",
              "[[route]]\npool = \"rest\"\nretries = 17\n",
              {"3: route[0].retries: 17 is out of range; allowed: 0 to 16"}}),
@@ -447,6 +472,28 @@ INSTANTIATE_TEST_SUITE_P(
               "2: server.trusted_proxies[1]: \"10.0.0.1/8\" has bits set behind its prefix; the "
               "block is \"10.0.0.0/8\"",
               "2: server.trusted_proxies[2]: \"a/8\" is not a block of addresses; allowed: "}},
+        Case{
+            "TakeoverSocketEmpty",
+            "[server]\ntakeover_socket = \"\"\n",
+            {"2: server.takeover_socket: \"\" is not the path of a socket; allowed: a path such as "
+             "\"/run/sluice/takeover.sock\""}},
+        Case{"TakeoverSocketWithNul",
+             "[server]\ntakeover_socket = \"a\\u0000b\"\n",
+             {"2: server.takeover_socket: \"a\\x00b\" is not the path of a socket; "}},
+        Case{"TakeoverSocketThatIsAFolder",
+             "[server]\ntakeover_socket = \"./\"\n",
+             {"2: server.takeover_socket: \"./\" is not the path of a socket; "}},
+        Case{
+            "TakeoverSocketTooLong",
+            "[server]\ntakeover_socket = \"/0123456789/0123456789/0123456789/0123456789/0123456789/"
+            "0123456789/0123456789/0123456789/0123456789/abcdefgh\"\n",
+            {"2: server.takeover_socket: \"/0123456789/"}},
+        Case{"TakeoverSocketWithoutItsFolder",
+             "[server]\ntakeover_socket = \"/nonexistent/takeover.sock\"\n",
+             {"2: server.takeover_socket: there is no folder \"/nonexistent\" for the socket"}},
+        Case{"TakeoverSocketOfAnotherType",
+             "[server]\ntakeover_socket = 1\n",
+             {"2: server.takeover_socket: must be a string, not an integer"}},
         Case{"AdminOnAnotherAddress",
              "[admin]\naddress = \"0.0.0.0:9900\"\n",
              {"2: admin.address: \"0.0.0.0:9900\" is not a numeric loopback address; allowed: "
@@ -481,6 +528,23 @@ INSTANTIATE_TEST_SUITE_P(
              {"2: drain.reason: is 124 bytes long; allowed: at most 123, because a CLOSE frame "
               "holds no more"}}),
     CaseName);
+
+TEST(TakeoverSocket, MayBe107BytesLong) {
+  const TempDir dir;
+  for (const std::size_t length : {107U, 108U}) {
+    const std::string path = dir.path() + "/" + std::string(length - dir.path().size() - 1, 's');
+    const LoadResult result =
+        LoadText("[server]\ntakeover_socket = \"" + path + "\"" + std::string(kRest), "t.toml", "");
+    EXPECT_EQ(result.ok(), length == 107) << length;
+    EXPECT_EQ(result.config.server.takeover_socket, length == 107 ? path : "");
+    if (length == 108) {
+      ASSERT_EQ(result.mistakes.size(), 1U);
+      EXPECT_NE(result.mistakes[0].what.find("is 108 bytes long; allowed: at most 107"),
+                std::string::npos)
+          << result.mistakes[0].what;
+    }
+  }
+}
 
 TEST(AllMistakes, AreReportedAtOnceInTheOrderOfTheirLines) {
   const std::string text = R"([server]

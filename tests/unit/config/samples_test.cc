@@ -97,8 +97,10 @@ TEST(Reference, ShowsTheDefaultsOfTheKeysThatAreOff) {
   want.listeners[0].tls.certificates = {
       {dir.path() + "/certs/chat.pem", dir.path() + "/certs/chat.key"}};
   want.routes[0].close_code = want.drain.close_code;
+  want.routes[0].limits.max_connection_age = want.limits.max_connection_age;
+  want.server.takeover_socket = dir.path() + "/takeover.sock";
   EXPECT_EQ(on.config, want);
-  EXPECT_EQ(on.warnings.size(), 5U);  // takeover, PROXY protocol, two of heartbeat, health
+  EXPECT_EQ(on.warnings.size(), 2U);  // PROXY protocol, health
 }
 
 TEST(Reference, NamesEveryKey) {

@@ -224,6 +224,13 @@ TEST(Schema, GivesTheDefaultsOfTheReferencePage) {
 TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
   const std::map<std::string, std::vector<std::string>> good = {
       {"server.header_timeout", {"500ms", "30s", "2m", "1h"}},
+      {"server.takeover_socket", {"a.sock", "./a.sock"}},
+      {"limits.max_connection_age", {"0s", "0ms", "1s", "1000ms", "720h"}},
+      {"route.limits.max_connection_age", {"0s", "720h"}},
+      {"route.refragment", {"0B", "1KiB", "1024B", "1GiB"}},
+      {"route.heartbeat.interval", {"0s", "100ms", "1h"}},
+      {"route.heartbeat.timeout", {"50ms", "1h"}},
+      {"pool.*.slow_start", {"0s", "1ms", "1h"}},
       {"limits.max_head_bytes", {"20000B", "16KB", "64KiB", "1MB", "1MiB"}},
       {"listener.name", {"front", "[::1]:80", "a_b.c-d"}},
       {"listener.address", {"0.0.0.0:80", "[::]:80", "127.0.0.1:0", "[::ffff:1.2.3.4]:1"}},

@@ -1,0 +1,53 @@
+// Proves that a snapshot carries what the configuration says of a pool into the choice among its
+// backends.
+#include "proxy/session/snapshot.h"
+
+#include <cstdint>
+#include <memory>
+
+#include <gtest/gtest.h>
+
+#include "proxy/base/random.h"
+
+namespace sluice::session {
+namespace {
+
+config::Config WithSlowStart(Millis slow_start) {
+  config::Pool pool;
+  pool.name = "a";
+  pool.bounded_load = 0;
+  pool.slow_start = slow_start;
+  pool.backends = {{"one", "127.0.0.1", 9001, 1.0}, {"two", "127.0.0.1", 9002, 1.0}};
+  config::Route route;
+  route.pool = "a";
+  config::Config config;
+  config.pools = {pool};
+  config.routes = {route};
+  return config;
+}
+
+// Of 1,000 keys: how many go to a backend 3 s after it came back.
+int TakenAfter3s(Millis slow_start) {
+  const auto snapshot = Snapshot::Make(WithSlowStart(slow_start));
+  EXPECT_TRUE(snapshot.has_value());
+  const balance::BackendSet& backends = (*snapshot)->pools[0]->backends;
+  constexpr Instant kBegan{std::chrono::hours(1)};
+  backends.backends()[0].state->BeginRamp(kBegan);
+  Random random(1);
+  int taken = 0;
+  for (std::uint64_t key = 0; key < 1000; ++key) {
+    const auto pick =
+        backends.Choose(key * 0x9e3779b97f4a7c15ULL, {}, kBegan + Millis(3000), random);
+    taken += pick.has_value() && pick->index == 0 ? 1 : 0;
+  }
+  return taken;
+}
+
+TEST(Snapshot, CarriesSlowStartIntoTheChoice) {
+  EXPECT_NEAR(TakenAfter3s(Millis(30'000)), 91, 46);  // 0.1 / 1.1; five standard deviations
+  EXPECT_NEAR(TakenAfter3s(Millis(6000)), 333, 75);   // 0.5 / 1.5
+  EXPECT_NEAR(TakenAfter3s(Millis(0)), 500, 79);
+}
+
+}  // namespace
+}  // namespace sluice::session
