@@ -35,7 +35,7 @@ NODE = ROOT / f"tests/e2e/node_modules/node-linux-{NODE_ARCHITECTURE}/bin/node"
 # Each of these has to exist: a folder whose tests are no longer built is a failure, not a gap.
 # Others that the build makes are run as well.
 UNIT_FOLDERS = ["base", "net", "http", "ws", "balance", "drain", "log", "metrics", "config",
-                "routing", "tls", "session", "demo", "bench"]
+                "routing", "tls", "session", "admin", "demo", "bench"]
 INTEGRATION_PRESETS = ["release", "asan", "tsan"]
 TAIL_LINES = 40
 SECONDS_TO_END = 5  # between SIGTERM and SIGKILL for a suite that ran out of time

@@ -1,33 +1,44 @@
-// The admin listener: plain HTTP/1.1 for Prometheus, probes and people. Runs in the control
-// thread's loop, parses with the same strict parser as the data path, never touches a worker.
+// The admin listener: HTTP/1.1, plain or over TLS, for Prometheus, probes, people and the command
+// line. Runs in the control thread's loop, parses with the same strict parser as the data path,
+// never touches a worker. Decides who may ask (access.h); what is answered is the handler's.
 #pragma once
 
-#include <functional>
+#include <cstddef>
 #include <memory>
-#include <string>
-#include <string_view>
 #include <vector>
 
-#include "proxy/http/head.h"
+#include "proxy/admin/access.h"
+#include "proxy/admin/message.h"
 #include "proxy/net/listener.h"
 #include "proxy/net/loop.h"
+#include "proxy/tls/server_context.h"
+#include "proxy/tls/tls_transport.h"
 
 namespace sluice::admin {
 
-struct AdminReply {
-  int status = 200;
-  std::string_view content_type = "text/plain; charset=utf-8";  // static
-  std::string body;
-};
-
-// Answers a GET or HEAD of `path`. Called in the loop's thread.
-using AdminHandler = std::function<AdminReply(std::string_view path)>;
-
 class AdminServer final : private net::AcceptSink {
  public:
-  // `socket` listens already. `handler` is kept.
-  AdminServer(net::Loop& loop, UniqueFd socket, AdminHandler handler);
+  // A request with more content is answered 413.
+  static constexpr std::size_t kMostContent = 64 * 1024;
+
+  // `socket` listens already. `tls` null: plain. `handler` is kept.
+  AdminServer(net::Loop& loop, UniqueFd socket, AdminAccess access,
+              std::shared_ptr<const tls::ServerContext> tls, AdminHandler handler);
   ~AdminServer();
+
+  // What holds for requests that are read, and for connections that are made, from now on. Plain
+  // and TLS are not exchanged for each other: `tls` is null if it was null before.
+  void Renew(AdminAccess access, std::shared_ptr<const tls::ServerContext> tls);
+
+  // Closes the listening socket without accepting what waits in its queue: a successor that was
+  // handed the socket serves that. Requests that have begun are answered, then their connections
+  // close; the others close now. Idempotent.
+  void StopAccepting() noexcept;
+
+  // The listening socket, to be passed on to a successor; -1 after StopAccepting.
+  [[nodiscard]] int socket() const noexcept { return socket_; }
+
+  [[nodiscard]] std::size_t connections() const noexcept { return clients_.size(); }
 
  private:
   class Client;
@@ -37,8 +48,12 @@ class AdminServer final : private net::AcceptSink {
   void Remove(Client& client) noexcept;
 
   net::Loop& loop_;
+  AdminAccess access_;
   AdminHandler handler_;
-  net::Listener listener_;
+  std::shared_ptr<const tls::ServerContext> tls_;  // shared with the clients that use it
+  std::unique_ptr<tls::SharedBuffers> buffers_;    // null: plain
+  int socket_;                                     // the listener's
+  std::unique_ptr<net::Listener> listener_;        // null once no more are accepted
   std::vector<std::unique_ptr<Client>> clients_;
 };
 

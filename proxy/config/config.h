@@ -159,9 +159,14 @@ struct Drain {
 };
 
 struct Admin {
-  std::string host = "127.0.0.1";  // numeric; loopback only
+  std::string host = "127.0.0.1";  // numeric; loopback unless there is a token
   std::uint16_t port = 9900;
-  bool enabled = true;  // address = "off" turns it off
+  bool enabled = true;     // address = "off" turns it off
+  std::string token_file;  // path; empty: no token is wanted
+  std::string token;       // what the file holds. A secret: never logged, printed or served
+  ListenerTls tls;         // without certificates: plain; client_ca is not used
+
+  [[nodiscard]] bool is_tls() const noexcept { return !tls.certificates.empty(); }
 
   bool operator==(const Admin&) const = default;
 };

@@ -31,7 +31,8 @@ constexpr auto kPool = std::to_array<Key>(
 constexpr auto kBackend = std::to_array<Key>({"name", "address", "weight"});
 constexpr auto kDrain = std::to_array<Key>(
     {"window", "grace", "ready_delay", "message_grace", "rate", "close_code", "reason"});
-constexpr auto kAdmin = std::to_array<Key>({"address"});
+constexpr auto kAdmin = std::to_array<Key>({"address", "token_file", "tls"});
+constexpr auto kAdminTls = std::to_array<Key>({"certificates", "min_version"});
 constexpr auto kLog = std::to_array<Key>({"level", "access", "query", "queue"});
 
 constexpr std::array kTables{
@@ -48,6 +49,8 @@ constexpr std::array kTables{
     KeyTable{"pool.*.backends", kBackend},
     KeyTable{"drain", kDrain},
     KeyTable{"admin", kAdmin},
+    KeyTable{"admin.tls", kAdminTls},
+    KeyTable{"admin.tls.certificates", kCertificate},
     KeyTable{"log", kLog},
 };
 

@@ -39,6 +39,11 @@ constexpr std::size_t kMostSocketPath = sizeof(sockaddr_un::sun_path) - 1;  // a
 
 constexpr std::size_t kMostFileBytes = 16 * kMiB;  // a device or a dump given by mistake
 
+// Of the admin token: nothing that could be guessed, nothing that does not fit a request's head.
+constexpr std::size_t kLeastToken = 16;
+constexpr std::size_t kMostToken = 4096;
+constexpr std::size_t kMostTokenFileBytes = kMostToken + 64;  // white space at its end
+
 // Names that must differ, and who took each.
 class Claims {
  public:
@@ -67,6 +72,38 @@ std::string PlaceOf(const Route& route) {
   return (route.host.empty() ? "*" : route.host) + route.path;
 }
 
+constexpr std::string_view kPemFile = "a PEM file";
+
+// The whole file, or one sentence. `noun` is what a file of more than `most` bytes cannot be.
+Result<std::string> ReadWhole(const std::string& path, std::uint64_t most, std::string_view noun) {
+  if (const auto readable = CheckReadable(path); !readable) {
+    return tl::unexpected(readable.error());
+  }
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) {
+    return SysErr("cannot read " + Quoted(path), errno);
+  }
+  std::string text;
+  std::array<char, 16384> chunk{};
+  for (;;) {
+    const ssize_t got = ::read(fd.get(), chunk.data(), chunk.size());
+    if (got == -1 && errno == EINTR) {
+      continue;
+    }
+    if (got == -1) {
+      return SysErr("cannot read " + Quoted(path), errno);
+    }
+    if (got == 0) {
+      return text;
+    }
+    text.append(chunk.data(), static_cast<std::size_t>(got));
+    if (text.size() > most) {
+      return Err(Quoted(path) + " is larger than " + FormatSize(most) + ", so it is not " +
+                 std::string(noun));
+    }
+  }
+}
+
 // One run over one document. The root reader reports unknown tables, each Read* one section, and
 // the checks that need several sections come last.
 class Loader {
@@ -93,9 +130,11 @@ class Loader {
   void ReadLimits();
   void ReadDrain();
   void ReadAdmin();
+  void ReadAdminAddress(const TableReader& in, bool token_wanted);
   void ReadLog();
   void ReadListeners();
-  void ReadListenerTls(const TableReader& in, ListenerTls& out);
+  // `certificates_path` names the table of a certificate in keys.h.
+  void ReadTls(const TableReader& in, std::string_view certificates_path, ListenerTls& out);
   void ReadPools();
   void ReadBackends(const TableReader& in, Pool& out);
   void ReadRoutes();
@@ -104,8 +143,10 @@ class Loader {
   void ReadRoute(const TableReader& in, Route& out);
   void ReadAffinity(const TableReader& in, Route& out);
   void ReadCloseCode(const TableReader& in, std::uint16_t& out);
-  // Reads the path of a file and joins it with the folder of the configuration.
-  bool ReadFilePath(const TableReader& in, std::string_view key, std::string& out);
+  // Reads the path of a file and joins it with the folder of the configuration. `what` it is, for
+  // messages.
+  bool ReadFilePath(const TableReader& in, std::string_view key, std::string_view what,
+                    std::string& out);
   // Reads the path of a socket to be, and joins it like the others.
   void ReadSocketPath(const TableReader& in, std::string_view key, std::string& out);
   void ReadConnectionAge(const TableReader& in, Millis& out);
@@ -200,7 +241,28 @@ void Loader::ReadAdmin() {
   if (!in) {
     return;
   }
-  const auto address = in->Text("address");
+  Admin& out = config_.admin;
+  // A token that cannot be read is a mistake of its own, not a missing one.
+  bool token_wanted = in->Has("token_file");
+  if (const auto file = in->Text("token_file")) {
+    token_wanted = !file->text.empty();
+    if (token_wanted &&
+        ReadFilePath(*in, "token_file", "a file that holds the token", out.token_file)) {
+      if (auto token = LoadToken(out.token_file)) {
+        out.token = std::move(*token);
+      } else {
+        in->AddMistake("token_file", token.error().message);
+      }
+    }
+  }
+  if (const auto tls = in->Table("tls", "admin.tls", "a table")) {
+    ReadTls(*tls, "admin.tls.certificates", out.tls);
+  }
+  ReadAdminAddress(*in, token_wanted);
+}
+
+void Loader::ReadAdminAddress(const TableReader& in, bool token_wanted) {
+  const auto address = in.Text("address");
   if (!address) {
     return;
   }
@@ -211,15 +273,28 @@ void Loader::ReadAdmin() {
   }
   auto parsed = ParseHostPort(address->text);
   if (!parsed) {
-    in->AddMistake("address", parsed.error().message + "; or \"off\"");
+    in.AddMistake("address", parsed.error().message + "; or \"off\"");
     return;
   }
-  if (!parsed->numeric || !IsLoopback(parsed->host)) {
-    in->AddMistake("address",
-                   Quoted(address->text) +
-                       " is not a numeric loopback address; allowed: 127.0.0.1:PORT, [::1]:PORT or "
-                       "\"off\", because the admin interface has no authentication");
+  if (!parsed->numeric) {
+    in.AddMistake("address", Quoted(address->text) +
+                                 " is not numeric; allowed: a numeric address and a port, such as "
+                                 "\"127.0.0.1:9900\", or \"off\"");
     return;
+  }
+  if (!IsLoopback(parsed->host)) {
+    if (!token_wanted) {
+      in.AddMistake("address", Quoted(address->text) +
+                                   " is reached from other machines, which needs a token; allowed: "
+                                   "127.0.0.1:PORT, [::1]:PORT, \"off\", or any address together "
+                                   "with token_file");
+      return;
+    }
+    if (!in.Has("tls")) {
+      in.AddWarning("address",
+                    "without tls.certificates the token crosses the network as plain "
+                    "text");
+    }
   }
   out.host = std::move(parsed->host);
   out.port = parsed->port;
@@ -278,7 +353,10 @@ void Loader::ReadListeners() {
       names.Claim(report_, out.name, in.LineOf("name"), in.PathOf("name"));
     }
     if (const auto tls = in.Table("tls", "listener.tls", "a table")) {
-      ReadListenerTls(*tls, out.tls);
+      ReadTls(*tls, "listener.tls.certificates", out.tls);
+      if (const auto ca = tls->Text("client_ca"); ca && !ca->text.empty()) {
+        ReadFilePath(*tls, "client_ca", kPemFile, out.tls.client_ca);
+      }
     }
     bool proxy_protocol = false;
     if (in.Read("proxy_protocol", proxy_protocol)) {
@@ -293,18 +371,18 @@ void Loader::ReadListeners() {
   }
 }
 
-void Loader::ReadListenerTls(const TableReader& in, ListenerTls& out) {
+void Loader::ReadTls(const TableReader& in, std::string_view certificates_path, ListenerTls& out) {
   out.line = in.LineOf("certificates");
   constexpr std::string_view kForm =
       "an array of tables, such as [{ chain = \"chain.pem\", key = \"key.pem\" }]";
-  const auto tables = in.Tables("certificates", "listener.tls.certificates", kForm);
+  const auto tables = in.Tables("certificates", certificates_path, kForm);
   Claims chains("certificate chain");
   for (const TableReader& entry : tables) {
     Certificate certificate;
-    if (ReadFilePath(entry, "chain", certificate.chain)) {
+    if (ReadFilePath(entry, "chain", kPemFile, certificate.chain)) {
       chains.Claim(report_, certificate.chain, entry.LineOf("chain"), entry.PathOf("chain"));
     }
-    ReadFilePath(entry, "key", certificate.key);
+    ReadFilePath(entry, "key", kPemFile, certificate.key);
     out.certificates.push_back(std::move(certificate));
   }
   // A listener that names TLS settings and then speaks plain TCP is the worst of all surprises.
@@ -316,14 +394,12 @@ void Loader::ReadListenerTls(const TableReader& in, ListenerTls& out) {
                   "must not be empty; leave tls out altogether for a plain listener");
   }
   in.ReadWord("min_version", out.min_version, {"1.2", "1.3"}, {TlsVersion::k12, TlsVersion::k13});
-  if (const auto client_ca = in.Text("client_ca"); client_ca && !client_ca->text.empty()) {
-    ReadFilePath(in, "client_ca", out.client_ca);
-  }
 }
 
-bool Loader::ReadFilePath(const TableReader& in, std::string_view key, std::string& out) {
+bool Loader::ReadFilePath(const TableReader& in, std::string_view key, std::string_view what,
+                          std::string& out) {
   if (!in.Has(key)) {
-    in.AddMistake(key, "is missing; allowed: the path of a PEM file");
+    in.AddMistake(key, "is missing; allowed: the path of " + std::string(what));
     return false;
   }
   const auto text = in.Text(key);
@@ -331,7 +407,8 @@ bool Loader::ReadFilePath(const TableReader& in, std::string_view key, std::stri
     return false;
   }
   if (text->text.empty() || text->text.find('\0') != std::string_view::npos) {
-    in.AddMistake(key, Quoted(text->text) + " is not a path; allowed: the path of a PEM file");
+    in.AddMistake(key,
+                  Quoted(text->text) + " is not a path; allowed: the path of " + std::string(what));
     return false;
   }
   out = (std::filesystem::path(base_dir_) / text->text).lexically_normal().string();
@@ -587,46 +664,18 @@ void Loader::CheckAdminAddress() {
   if (!admin.enabled || admin.port == 0) {
     return;
   }
-  const bool admin_v6 = admin.host.find(':') != std::string::npos;
+  const auto is_v6 = [](const std::string& host) { return host.find(':') != std::string::npos; };
+  const bool admin_v6 = is_v6(admin.host);
+  const std::string any = admin_v6 ? "::" : "0.0.0.0";
   for (std::size_t i = 0; i < config_.listeners.size(); ++i) {
     const Listener& listener = config_.listeners[i];
-    const bool same_host =
-        listener.host == admin.host || listener.host == (admin_v6 ? "::" : "0.0.0.0");
+    const bool same_host = listener.host == admin.host || listener.host == any ||
+                           (admin.host == any && is_v6(listener.host) == admin_v6);
     if (listener.port == admin.port && same_host) {
       report_.AddMistake(listener_places_[i].line, listener_places_[i].key,
                          "takes the port of the admin interface (" +
                              HostPort{admin.host, admin.port, true}.Text() +
                              "); choose another port, or set address in [admin]");
-    }
-  }
-}
-
-// The whole file, or one sentence.
-Result<std::string> ReadWhole(const std::string& path) {
-  if (const auto readable = CheckReadable(path); !readable) {
-    return tl::unexpected(readable.error());
-  }
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) {
-    return SysErr("cannot read " + Quoted(path), errno);
-  }
-  std::string text;
-  std::array<char, 16384> chunk{};
-  for (;;) {
-    const ssize_t got = ::read(fd.get(), chunk.data(), chunk.size());
-    if (got == -1 && errno == EINTR) {
-      continue;
-    }
-    if (got == -1) {
-      return SysErr("cannot read " + Quoted(path), errno);
-    }
-    if (got == 0) {
-      return text;
-    }
-    text.append(chunk.data(), static_cast<std::size_t>(got));
-    if (text.size() > kMostFileBytes) {
-      return Err(Quoted(path) + " is larger than " + FormatSize(kMostFileBytes) +
-                 ", so it is not a configuration");
     }
   }
 }
@@ -664,13 +713,30 @@ LoadResult LoadText(std::string_view text, const std::string& name, const std::s
 }
 
 LoadResult LoadFile(const std::string& path) {
-  const auto text = ReadWhole(path);
+  const auto text = ReadWhole(path, kMostFileBytes, "a configuration");
   if (!text) {
     LoadResult result;
     result.mistakes.push_back({"", "", text.error().message});
     return result;
   }
   return LoadText(*text, path, std::filesystem::path(path).parent_path().string());
+}
+
+Result<std::string> LoadToken(const std::string& path) {
+  auto token = ReadWhole(path, kMostTokenFileBytes, "a token");
+  if (!token) {
+    return token;
+  }
+  token->erase(token->find_last_not_of(" \t\r\n") + 1);
+  const bool visible =
+      std::all_of(token->begin(), token->end(), [](char c) { return c > 0x20 && c < 0x7F; });
+  if (!visible || token->size() < kLeastToken || token->size() > kMostToken) {
+    // What it does hold is nobody's business.
+    return Err(Quoted(path) + " does not hold a token; allowed: " + std::to_string(kLeastToken) +
+               " to " + std::to_string(kMostToken) +
+               " visible ASCII characters without spaces, such as `openssl rand -hex 32` makes");
+  }
+  return token;
 }
 
 }  // namespace sluice::config

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "proxy/base/result.h"
 #include "proxy/config/config.h"
 
 namespace sluice::config {
@@ -35,5 +36,9 @@ struct LoadResult {
 // The same for text; `name` stands for the file in messages, `base_dir` for its folder.
 [[nodiscard]] LoadResult LoadText(std::string_view text, const std::string& name,
                                   const std::string& base_dir);
+
+// The token of the admin interface that the file at `path` holds, without the white space behind
+// it. The error names what is allowed and never what the file holds.
+[[nodiscard]] Result<std::string> LoadToken(const std::string& path);
 
 }  // namespace sluice::config

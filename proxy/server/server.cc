@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,6 +16,7 @@
 
 #include <openssl/crypto.h>
 
+#include "proxy/admin/api.h"
 #include "proxy/http/parser.h"
 #include "proxy/log/log.h"
 #include "proxy/net/pipe.h"
@@ -67,17 +69,25 @@ metrics::BuildInfo Build() {
           event_get_version()};
 }
 
+tls::ServerOptions TlsOptions(const config::ListenerTls& tls, const std::string& realm) {
+  tls::ServerOptions options;
+  for (const config::Certificate& pair : tls.certificates) {
+    options.certificates.push_back({pair.chain, pair.key});
+  }
+  options.tls13_only = tls.min_version == config::TlsVersion::k13;
+  options.client_ca = tls.client_ca;
+  options.realm = realm;
+  return options;
+}
+
 }  // namespace
 
 tls::ServerOptions TlsOptions(const config::Listener& listener) {
-  tls::ServerOptions options;
-  for (const config::Certificate& pair : listener.tls.certificates) {
-    options.certificates.push_back({pair.chain, pair.key});
-  }
-  options.tls13_only = listener.tls.min_version == config::TlsVersion::k13;
-  options.client_ca = listener.tls.client_ca;
-  options.realm = listener.name;
-  return options;
+  return TlsOptions(listener.tls, listener.name);
+}
+
+tls::ServerOptions TlsOptions(const config::Admin& admin) {
+  return TlsOptions(admin.tls, "admin interface");  // no listener has a space in its name
 }
 
 std::size_t RaiseFileLimit() {
@@ -95,8 +105,6 @@ Server::Server(const config::Config& config, std::size_t workers)
     : config_(config),
       exporter_(workers, Build()),
       access_log_(FormatOf(config.log.access), config.log.queue, config.log.query) {}
-
-Server::~Server() = default;
 
 Result<std::unique_ptr<Server>> Server::Make(const config::Config& config) {
   const std::size_t workers = config.server.workers > 0 ? config.server.workers : CoresAvailable();
@@ -185,6 +193,13 @@ Result<void> Server::BindAdmin() {
   if (!fd) {
     return tl::unexpected(fd.error());
   }
+  if (config_.admin.is_tls()) {
+    auto made = tls::ServerContext::Make(TlsOptions(config_.admin), ticket_keys_);
+    if (!made) {
+      return tl::unexpected(made.error());
+    }
+    admin_tls_ = std::move(*made);
+  }
   admin_address_ = net::Address::OfSocket(fd->get());
   admin_socket_ = std::move(*fd);
   return {};
@@ -215,6 +230,71 @@ LocalPtr<const session::View> Server::MakeView(std::size_t worker) {
   return LocalPtr<const session::View>(view.release());
 }
 
+// What the admin interface can ask of this process.
+class Server::AdminOperations final : public admin::Operations {
+ public:
+  explicit AdminOperations(Server& server) : server_(server) {}
+
+  std::string MetricsText() override { return server_.exporter_.Text(server_.Status()); }
+
+  admin::ReadinessInfo Readiness() override {
+    return server_.stop_signals_ > 0 ? admin::ReadinessInfo{false, "draining"}
+                                     : admin::ReadinessInfo{};
+  }
+
+  std::string ConfigJson() override { return "{}\n"; }
+
+  admin::StatusInfo Status() override {
+    admin::StatusInfo status;
+    status.version = kVersion;
+    status.pid = ::getpid();
+    status.workers = server_.workers_.size();
+    status.connections = server_.shared_.connections.load(std::memory_order_relaxed);
+    status.max_connections = server_.shared_.max_connections;
+    status.draining = server_.stop_signals_ > 0;
+    status.config_loaded_at = server_.loaded_at_;
+    return status;
+  }
+
+  std::vector<admin::BackendInfo> Backends() override { return {}; }
+
+  admin::Outcome<admin::BackendInfo> StartDrain(std::string_view, std::string_view,
+                                                const admin::DrainOrder&) override {
+    return Unavailable();
+  }
+
+  admin::Outcome<admin::BackendInfo> Undrain(std::string_view, std::string_view) override {
+    return Unavailable();
+  }
+
+  void Sessions(const admin::SessionFilter&,
+                std::function<void(admin::SessionList)> done) override {
+    done({});
+  }
+
+  void Kick(const admin::KickOrder&, std::function<void(std::size_t)> done) override { done(0); }
+
+  admin::Outcome<admin::ReloadReport> Reload() override { return Unavailable(); }
+
+  void StartProcessDrain() override {
+    if (++server_.stop_signals_ == 1) {
+      server_.StartDrain();
+    }
+  }
+
+ private:
+  static tl::unexpected<admin::Problem> Unavailable() {
+    admin::Problem problem;
+    problem.status = 501;
+    problem.detail = "This version cannot do that.";
+    return tl::unexpected<admin::Problem>(std::move(problem));
+  }
+
+  Server& server_;
+};
+
+Server::~Server() = default;
+
 void Server::Run() {
   // Signals are the control thread's: the workers start with them blocked.
   sigset_t blocked;
@@ -242,9 +322,10 @@ void Server::Run() {
 
   ticket_timer_.Arm<&Server::OnTicketTimer>(loop_.base(), kTicketLife, this);
   if (admin_socket_.valid()) {
-    admin_ = std::make_unique<admin::AdminServer>(
-        loop_, std::move(admin_socket_),
-        [this](std::string_view path) { return AnswerAdmin(path); });
+    operations_ = std::make_unique<AdminOperations>(*this);
+    admin_ = std::make_unique<admin::AdminServer>(loop_, std::move(admin_socket_),
+                                                  admin::AdminAccess{config_.admin.token},
+                                                  admin_tls_, admin::Api(*operations_));
   }
   for (const Bound& bound : bound_) {
     spdlog::info("listening name={} address={} tls={}", bound.name, bound.address.Text(),
@@ -302,25 +383,6 @@ void Server::OnTicketTimer(short) noexcept {
 }
 
 // Admin.
-
-admin::AdminReply Server::AnswerAdmin(std::string_view path) {
-  if (path == "/metrics") {
-    return {200, metrics::Exporter::kContentType, exporter_.Text(Status())};
-  }
-  if (path == "/healthz") {
-    return {200, "text/plain; charset=utf-8", "ok\n"};
-  }
-  if (path == "/readyz") {
-    if (stop_signals_ > 0) {
-      return {503, "text/plain; charset=utf-8", "draining\n"};
-    }
-    return {200, "text/plain; charset=utf-8", "ready\n"};
-  }
-  return {404, "application/problem+json",
-          R"({"type":"about:blank","title":"Not Found","status":404,)"
-          R"("detail":"There are /metrics, /healthz and /readyz here."})"
-          "\n"};
-}
 
 metrics::ProcessStatus Server::Status() const {
   metrics::ProcessStatus status;

@@ -47,13 +47,14 @@ class Server {
   [[nodiscard]] const net::Address& admin_address() const noexcept { return admin_address_; }
 
  private:
+  class AdminOperations;
+
   Server(const config::Config& config, std::size_t workers);
 
   [[nodiscard]] Result<void> Prepare(std::size_t workers);
   [[nodiscard]] Result<void> BindListener(std::size_t index);
   [[nodiscard]] Result<void> BindAdmin();
   [[nodiscard]] LocalPtr<const session::View> MakeView(std::size_t worker);
-  [[nodiscard]] admin::AdminReply AnswerAdmin(std::string_view path);
   [[nodiscard]] metrics::ProcessStatus Status() const;
 
   void OnStopSignal(short what) noexcept;
@@ -75,6 +76,8 @@ class Server {
   std::vector<Bound> bound_;
   net::Address admin_address_;
   UniqueFd admin_socket_;
+  std::shared_ptr<const tls::ServerContext> admin_tls_;  // null: plain
+  std::unique_ptr<AdminOperations> operations_;          // before admin_, which asks it
   std::unique_ptr<admin::AdminServer> admin_;
   net::Event term_event_;
   net::Event int_event_;
@@ -86,8 +89,9 @@ class Server {
   unsigned stop_signals_ = 0;
 };
 
-// The TLS settings of a listener as proxy/tls takes them.
+// The TLS settings of a listener, and of the admin listener, as proxy/tls takes them.
 [[nodiscard]] tls::ServerOptions TlsOptions(const config::Listener& listener);
+[[nodiscard]] tls::ServerOptions TlsOptions(const config::Admin& admin);
 
 // Raises the soft limit of open files to the hard one and returns it.
 std::size_t RaiseFileLimit();

@@ -45,6 +45,7 @@ TEST(LoadText, TakesEveryKey) {
   const TempDir dir;
   dir.Write("certs/a.pem", "");
   dir.Write("certs/a.key", "");
+  dir.Write("certs/admin.token", "0123456789abcdef\n");
   dir.Write("ca.pem", "");
   const LoadResult result = LoadText(R"(
 [server]
@@ -114,6 +115,9 @@ close_code = 1001
 reason = "back soon"
 [admin]
 address = "[::1]:0"
+token_file = "certs/admin.token"
+tls.certificates = [{ chain = "certs/a.pem", key = "certs/a.key" }]
+tls.min_version = "1.3"
 [log]
 level = "debug"
 access = "text"
@@ -133,7 +137,12 @@ queue = 100
                  dir.path() + "/take.sock"};
   want.limits = {1000, 10, 20U << 10, 50, 4U << 10, 2U << 10, 128U << 10, std::chrono::hours(720)};
   want.drain = {Millis(5000), Millis(1000), Millis(2000), Millis(500), 2.5, 1001, "back soon"};
-  want.admin = {"::1", 0, true};
+  want.admin.host = "::1";
+  want.admin.port = 0;
+  want.admin.token_file = dir.path() + "/certs/admin.token";
+  want.admin.token = "0123456789abcdef";
+  want.admin.tls.certificates = {{dir.path() + "/certs/a.pem", dir.path() + "/certs/a.key"}};
+  want.admin.tls.min_version = TlsVersion::k13;
   want.log = {LogLevel::kDebug, AccessFormat::kText, true, 100};
   want.listeners = {{"front",
                      "::",
@@ -219,6 +228,51 @@ TEST(LoadText, TurnsTheAdminInterfaceOff) {
       LoadText(std::string(kSmallest) + "[admin]\naddress = \"off\"\n", "t.toml", "");
   ASSERT_THAT(Texts(result.mistakes), IsEmpty());
   EXPECT_FALSE(result.config.admin.enabled);
+}
+
+TEST(LoadText, WarnsAboutATokenThatCrossesTheNetworkInPlainText) {
+  const TempDir dir;
+  dir.Write("a.token", "0123456789abcdef");
+  dir.Write("a.pem", "");
+  const std::string text =
+      std::string(kSmallest) + "[admin]\naddress = \"0.0.0.0:9900\"\ntoken_file = \"a.token\"\n";
+  const LoadResult plain = LoadText(text, "t.toml", dir.path());
+  ASSERT_THAT(Texts(plain.mistakes), IsEmpty());
+  EXPECT_EQ(plain.config.admin.host, "0.0.0.0");
+  EXPECT_THAT(Texts(plain.warnings),
+              ElementsAre("t.toml:8: admin.address: without tls.certificates the token crosses "
+                          "the network as plain text"));
+  const LoadResult tls = LoadText(
+      text + "tls.certificates = [{ chain = \"a.pem\", key = \"a.pem\" }]\n", "t.toml", dir.path());
+  EXPECT_THAT(Texts(tls.mistakes), IsEmpty());
+  EXPECT_THAT(Texts(tls.warnings), IsEmpty());
+}
+
+TEST(LoadToken, TakesWhiteSpaceOffTheEnd) {
+  const TempDir dir;
+  for (const char* end : {"", "\n", "\r\n", " \t\n"}) {
+    EXPECT_EQ(LoadToken(dir.Write("t", "0123456789abcdef" + std::string(end))), "0123456789abcdef");
+  }
+  const std::string longest(4096, 't');
+  EXPECT_EQ(LoadToken(dir.Write("t", longest + "\n")), longest);
+}
+
+TEST(LoadToken, RefusesWhatIsNoToken) {
+  const TempDir dir;
+  for (const std::string& text :
+       {std::string(), std::string("\n"), std::string("0123456789abcde"), std::string(4097, 't'),
+        std::string(1 << 20, 't'), std::string("0123456789 abcdef"),
+        std::string("0123456789abcdef\nx"), std::string(" 0123456789abcdef"),
+        std::string("0123456789abcdef\xc3\xbc"), std::string("0123456789abcdef\0", 17),
+        std::string("\x7f"
+                    "123456789abcdef0")}) {
+    const auto token = LoadToken(dir.Write("secret", text));
+    ASSERT_FALSE(token.has_value()) << text;
+    EXPECT_EQ(token.error().message.find("0123"), std::string::npos);
+    EXPECT_EQ(token.error().message.find("ttt"), std::string::npos);
+  }
+  EXPECT_FALSE(LoadToken(dir.path() + "/none").has_value());
+  EXPECT_FALSE(LoadToken(dir.path()).has_value());
 }
 
 TEST(LoadText, LetsSeveralListenersTakeAnyFreePort) {

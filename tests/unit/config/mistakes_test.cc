@@ -54,6 +54,7 @@ TEST_P(Mistakes, AreReportedWithLineAndKey) {
   const TempDir dir;
   dir.Write("a.pem", "");
   dir.Write("a.key", "");
+  dir.Write("a.token", "0123456789abcdef\n");
   const std::string text = std::string(GetParam().text) + std::string(GetParam().rest);
   ExpectMessages(LoadText(text, "t.toml", dir.path()).mistakes, GetParam().want);
 }
@@ -304,6 +305,10 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"ProxyProtocol",
              "[[listener]]\naddress = \"127.0.0.1:1\"\nproxy_protocol = true\n",
              {"3: listener[0].proxy_protocol: is not available in this version; allowed: false"}},
+        Case{"AdminPortOnEveryAddress",
+             "[[listener]]\naddress = \"10.0.0.1:9900\"\n[admin]\naddress = \"0.0.0.0:9900\"\n"
+             "token_file = \"a.token\"\n",
+             {"2: listener[0].address: takes the port of the admin interface (0.0.0.0:9900); "}},
         Case{"AdminPort",
              "[[listener]]\naddress = \"0.0.0.0:9900\"\n",
              {"2: listener[0].address: takes the port of the admin interface (127.0.0.1:9900); "
@@ -496,12 +501,34 @@ INSTANTIATE_TEST_SUITE_P(
              {"2: server.takeover_socket: must be a string, not an integer"}},
         Case{"AdminOnAnotherAddress",
              "[admin]\naddress = \"0.0.0.0:9900\"\n",
-             {"2: admin.address: \"0.0.0.0:9900\" is not a numeric loopback address; allowed: "
-              "127.0.0.1:PORT, [::1]:PORT or \"off\", because the admin interface has no "
-              "authentication"}},
+             {"2: admin.address: \"0.0.0.0:9900\" is reached from other machines, which needs a "
+              "token; allowed: 127.0.0.1:PORT, [::1]:PORT, \"off\", or any address together with "
+              "token_file"}},
+        Case{"AdminOnAnotherAddressWithAnEmptyTokenFile",
+             "[admin]\naddress = \"[::]:9900\"\ntoken_file = \"\"\n",
+             {"2: admin.address: \"[::]:9900\" is reached from other machines, "}},
+        Case{"AdminTokenUnreadable",
+             "[admin]\naddress = \"0.0.0.0:9900\"\ntoken_file = \"none.token\"\n",
+             {"3: admin.token_file: cannot read \""}},
+        Case{"AdminTokenEmpty", "[admin]\ntoken_file = \"a.pem\"\n", {"2: admin.token_file: \""}},
+        Case{"AdminTokenFileOfAnotherType",
+             "[admin]\naddress = \"0.0.0.0:9900\"\ntoken_file = 5\n",
+             {"3: admin.token_file: must be a string, not an integer"}},
+        Case{"AdminTlsWithoutCertificates",
+             "[admin]\ntls.min_version = \"1.3\"\n",
+             {"2: admin.tls.certificates: is missing, and without it the listener is plain; "}},
+        Case{"AdminTlsUnreadable",
+             "[admin]\ntls.certificates = [{ chain = \"none.pem\", key = \"a.key\" }]\n",
+             {"2: admin.tls.certificates[0].chain: cannot read \""}},
+        Case{"AdminTlsHasNoClientCa",
+             "[admin]\ntls.certificates = [{ chain = \"a.pem\", key = \"a.key\" }]\n"
+             "tls.client_ca = \"a.pem\"\n",
+             {"3: admin.tls.client_ca: "}},
         Case{"AdminByName",
              "[admin]\naddress = \"localhost:9900\"\n",
-             {"2: admin.address: \"localhost:9900\" is not a numeric loopback address; "}},
+             {"2: admin.address: \"localhost:9900\" is not numeric; allowed: a numeric address and "
+              "a "
+              "port, such as \"127.0.0.1:9900\", or \"off\""}},
         Case{"AdminNonsense",
              "[admin]\naddress = \"no\"\n",
              {"2: admin.address: \"no\" has no port; allowed: HOST:PORT, such as 127.0.0.1:8080 or "

@@ -91,11 +91,15 @@ TEST(Reference, ShowsTheDefaultsOfTheKeysThatAreOff) {
   const TempDir dir;
   dir.Write("certs/chat.pem", "");
   dir.Write("certs/chat.key", "");
+  dir.Write("certs/admin.pem", "");
+  dir.Write("certs/admin.key", "");
   const LoadResult on = LoadText(ReferenceWithAllKeys(), "sluice.toml", dir.path());
   ASSERT_THAT(Texts(on.mistakes), IsEmpty());
   Config want = LoadFile(SamplePath("sluice.toml")).config;
   want.listeners[0].tls.certificates = {
       {dir.path() + "/certs/chat.pem", dir.path() + "/certs/chat.key"}};
+  want.admin.tls.certificates = {
+      {dir.path() + "/certs/admin.pem", dir.path() + "/certs/admin.key"}};
   want.routes[0].close_code = want.drain.close_code;
   want.routes[0].limits.max_connection_age = want.limits.max_connection_age;
   want.server.takeover_socket = dir.path() + "/takeover.sock";
