@@ -115,21 +115,13 @@ bool BackendSet::IsEligible(const Entry& entry, std::span<const std::size_t> tri
          (tried.empty() || std::find(tried.begin(), tried.end(), entry.index) == tried.end());
 }
 
-double BackendSet::PartOf(const Entry& entry, Instant now) const noexcept {
-  const std::int64_t from = entry.state->ramp_from.load(std::memory_order_relaxed);
-  if (from == 0 || options_.slow_start.count() == 0) {
-    return 1;
-  }
-  const auto passed = now.time_since_epoch() - std::chrono::nanoseconds(from);
-  if (passed >= options_.slow_start) {
+double BackendSet::PartSince(std::int64_t ramp_from, Instant now) const noexcept {
+  const auto passed = now.time_since_epoch() - std::chrono::nanoseconds(ramp_from);
+  if (passed >= options_.slow_start || options_.slow_start.count() == 0) {
     return 1;
   }
   return std::max(kLeastPart, std::chrono::duration<double>(passed) /
                                   std::chrono::duration<double>(options_.slow_start));
-}
-
-double BackendSet::LoadOf(const Entry& entry, Instant now) const noexcept {
-  return static_cast<double>(OpenOf(*entry.state)) * entry.inverse_weight / PartOf(entry, now);
 }
 
 std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash,
@@ -150,7 +142,9 @@ std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash,
     for (const Entry& entry : entries_) {
       if (is_eligible(entry)) {
         open += OpenOf(*entry.state);
-        weights -= entry.weight - WeightOf(entry, now);
+        if (const double part = PartOf(entry, now); part != 1) {
+          weights -= entry.weight * (1 - part);
+        }
       } else {
         weights -= entry.weight;
       }
@@ -222,7 +216,7 @@ const BackendSet::Entry* BackendSet::FirstChoiceNow(std::uint64_t key_hash, Inst
     if ((1.0 - h) * entry.inverse_weight >= best_cost || !may_take(entry)) {
       continue;
     }
-    const double cost = -std::log(h) * entry.inverse_weight / PartOf(entry, now);
+    const double cost = -std::log(h) * InverseWeightOf(entry, now);
     if (cost < best_cost) {
       best = &entry;
       best_cost = cost;
@@ -237,8 +231,7 @@ const BackendSet::Entry* BackendSet::LeastLoaded(std::uint64_t key_hash,
   // Ties are common (an idle pool is one) and go by the key's rendezvous order: spread by weight,
   // and the same client lands on the same backend while nothing else speaks against it.
   const auto cost = [this, key_hash, now](const Entry& entry) {
-    return -std::log(UnitHash(entry.name_hash, key_hash)) * entry.inverse_weight /
-           PartOf(entry, now);
+    return -std::log(UnitHash(entry.name_hash, key_hash)) * InverseWeightOf(entry, now);
   };
   const Entry* best = nullptr;
   double best_load = 0;
@@ -246,7 +239,7 @@ const BackendSet::Entry* BackendSet::LeastLoaded(std::uint64_t key_hash,
     if (!IsEligible(entry, tried)) {
       continue;
     }
-    const double load = LoadOf(entry, now);
+    const double load = static_cast<double>(OpenOf(*entry.state)) * InverseWeightOf(entry, now);
     if (best == nullptr || load < best_load || (load == best_load && cost(entry) < cost(*best))) {
       best = &entry;
       best_load = load;
@@ -288,7 +281,10 @@ const BackendSet::Entry* BackendSet::BetterOfTwo(std::span<const std::size_t> tr
   if (second == nullptr) {
     return first;
   }
-  return LoadOf(*second, now) < LoadOf(*first, now) ? second : first;
+  const auto load = [this, now](const Entry& entry) {
+    return static_cast<double>(OpenOf(*entry.state)) * InverseWeightOf(entry, now);
+  };
+  return load(*second) < load(*first) ? second : first;
 }
 
 const BackendSet::Entry* BackendSet::NextInTurn(std::span<const std::size_t> tried, Instant now,

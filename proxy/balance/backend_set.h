@@ -109,14 +109,22 @@ class BackendSet {
   [[nodiscard]] static bool IsEligible(const Entry& entry,
                                        std::span<const std::size_t> tried) noexcept;
 
-  // What a backend gets of its share, in [0.1, 1]: less than 1 while it starts slowly.
-  [[nodiscard]] double PartOf(const Entry& entry, Instant now) const noexcept;
-  // Its weight for what is new.
-  [[nodiscard]] double WeightOf(const Entry& entry, Instant now) const noexcept {
-    return entry.weight * PartOf(entry, now);
+  // What a backend gets of its share, in [0.1, 1]: less than 1 while it starts slowly. Most have
+  // never started anew, and are told by one load.
+  [[nodiscard]] double PartOf(const Entry& entry, Instant now) const noexcept {
+    const std::int64_t from = entry.state->ramp_from.load(std::memory_order_relaxed);
+    return from == 0 ? 1 : PartSince(from, now);
   }
-  // Sessions per weight.
-  [[nodiscard]] double LoadOf(const Entry& entry, Instant now) const noexcept;
+  [[nodiscard]] double PartSince(std::int64_t ramp_from, Instant now) const noexcept;
+  // Its weight for what is new, and the inverse of that.
+  [[nodiscard]] double WeightOf(const Entry& entry, Instant now) const noexcept {
+    const double part = PartOf(entry, now);
+    return part == 1 ? entry.weight : entry.weight * part;
+  }
+  [[nodiscard]] double InverseWeightOf(const Entry& entry, Instant now) const noexcept {
+    const double part = PartOf(entry, now);
+    return part == 1 ? entry.inverse_weight : entry.inverse_weight / part;
+  }
 
   [[nodiscard]] std::optional<Pick> ChooseRendezvous(std::uint64_t key_hash,
                                                      std::span<const std::size_t> tried,
