@@ -91,12 +91,13 @@ Instant DrainPlan::CloseAt(std::size_t index, std::size_t count, Random& random)
 }
 
 Instant DrainPlan::LateCloseAt(Instant now, Random& random) noexcept {
-  assert(begun_ && now >= closing_at_);
+  assert(begun_);
   if (hurried_) {
     return std::min(now, kill_at_);
   }
-  const Span left = std::max(window_from_ + options_.window - now, Span(0));
-  return TakeSlot(now + Fraction(left, random.Unit()));
+  const Instant from = std::max(now, window_from_);  // a loop's idea of now may lag behind
+  const Span left = std::max(window_from_ + options_.window - from, Span(0));
+  return TakeSlot(from + Fraction(left, random.Unit()));
 }
 
 Instant DrainPlan::TakeSlot(Instant at) noexcept {

@@ -58,7 +58,7 @@ class DrainPlan {
   // The same for a session that turns up during Closing: a random instant in what is left of the
   // window, `now` when nothing is left or a second signal came. Later when the rate cap has dealt
   // its slots to others, but never after kill_at(), which may have passed.
-  // REQUIRES: Start or Hurry was called; not before Closing.
+  // REQUIRES: Start or Hurry was called.
   [[nodiscard]] Instant LateCloseAt(Instant now, Random& random) noexcept;
 
   // When what is left is cut. REQUIRES: Start or Hurry was called.

@@ -358,6 +358,17 @@ TEST(DrainPlanLate, DrawsFromWhatIsLeftOfTheWindow) {
   }
 }
 
+TEST(DrainPlanLate, NeverComesBeforeTheWindow) {
+  DrainPlan plan(kOptions);
+  plan.Start(kStart);
+  Random random(1);
+  for (int i = 0; i < 1000; ++i) {
+    const Instant close = plan.LateCloseAt(At(Millis(1990)), random);
+    ASSERT_GE(close, At(Millis(2000)));
+    ASSERT_LT(close, At(Millis(7000)));
+  }
+}
+
 TEST(DrainPlanLate, ComesAtOnceBehindTheWindow) {
   DrainPlan plan(kOptions);
   plan.Start(kStart);
