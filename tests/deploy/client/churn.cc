@@ -47,10 +47,11 @@ void Churn::OnTimer() {
 void Churn::OnOpen(Session& session) {
   session.Wake(Now() + options_.connect_timeout);
   session.SendNumbered();
+  tally_.CountSent();
 }
 
 void Churn::OnNumbered(Session& session, const Numbered& message) {
-  tally_.CountMessage(Now() - message.sent_at);
+  tally_.CountReceived(Now() - message.sent_at);
   if (session.is_open()) {
     session.SendClose(1000);
   }

@@ -44,7 +44,7 @@ void Fleet::OnOpen(Session& session) {
 }
 
 void Fleet::OnNumbered(Session& /*session*/, const Numbered& message) {
-  tally_.CountMessage(Now() - message.sent_at);
+  tally_.CountReceived(Now() - message.sent_at);
 }
 
 void Fleet::OnDue(Session& session) {
@@ -63,6 +63,7 @@ void Fleet::OnDue(Session& session) {
   }
   if (session.has_room()) {
     session.SendNumbered();
+    tally_.CountSent();
   }
   member.due += 1e9 / options_.rate;
   session.Wake(static_cast<Nanoseconds>(member.due));

@@ -12,9 +12,9 @@
 //         [--connect-timeout MS] [--close-timeout MS]
 //
 // The upgrade asks for PATH?uid=U&n=I: the session and which of its incarnations. FILE gets a line
-// of JSON for each incarnation. Standard output gets {"open": N} once all N have been open, a
-// summary at each SIGUSR1, and one at the end, after the sessions were closed with 1000. Times are
-// seconds of the steady clock.
+// of JSON for each incarnation. Standard output gets {"begun": true} when signals are taken,
+// {"open": N} once all N have been open, a summary at each SIGUSR1, and one at the end, after the
+// sessions were closed with 1000. Times are seconds of the steady clock.
 #include <memory>
 
 #include "tests/deploy/client/churn.h"
@@ -48,6 +48,7 @@ void Run(const Options& options) {
   EventLoop loop;
   Signals signals(loop, {SIGTERM, SIGINT, SIGUSR1});
   const std::unique_ptr<Crowd> crowd = MakeCrowd(loop, options, target);
+  Print("{\"begun\": true}");  // from here on signals are taken
   const Nanoseconds start = Now();
   bool stopping = false;
   while (!stopping || !crowd->is_done()) {

@@ -50,8 +50,6 @@ void Tally::Count(std::uint32_t uid, const Incarnation& one) {
     ++opened_;
     torn_ += one.torn ? 1U : 0U;
     unclean_ += clean ? 0U : 1U;
-    sent_ += one.sent;
-    received_ += one.received.count();
     gaps_ += one.received.gaps();
     duplicates_ += one.received.duplicates();
     reordered_ += one.received.reordered();
@@ -95,7 +93,7 @@ void Tally::Count(std::uint32_t uid, const Incarnation& one) {
                Wide(one.received.reordered()));
 }
 
-void Tally::CountMessage(Nanoseconds latency) {
+void Tally::CountReceived(Nanoseconds latency) {
   latency_.Add(std::chrono::nanoseconds(latency));
   longest_ = std::max(longest_, latency);
 }
@@ -126,8 +124,9 @@ std::string Tally::Members() const {
                 "\"p99_us\": %.1f, \"max_us\": %.1f, \"cpu_seconds\": %.2f, "
                 "\"first_reconnect_at\": %.6f, \"reconnects\": [",
                 Wide(torn_), Wide(unclean_), Wide(gaps_), Wide(duplicates_), Wide(reordered_),
-                Wide(sent_), Wide(received_), latency_.Quantile(0.5), latency_.Quantile(0.99),
-                static_cast<double>(longest_) / 1000.0, CpuSeconds(), InSeconds(first_bin_));
+                Wide(sent_), Wide(latency_.total()), latency_.Quantile(0.5),
+                latency_.Quantile(0.99), static_cast<double>(longest_) / 1000.0, CpuSeconds(),
+                InSeconds(first_bin_));
   text += numbers.data();
   for (std::size_t i = 0; i < bins_.size(); ++i) {
     text += (i == 0 ? "" : ", ") + std::to_string(bins_[i]);
