@@ -37,6 +37,8 @@ NODE = ROOT / f"tests/e2e/node_modules/node-linux-{NODE_ARCHITECTURE}/bin/node"
 UNIT_FOLDERS = ["base", "net", "http", "ws", "balance", "drain", "log", "metrics", "config",
                 "routing", "tls", "session", "admin", "demo", "bench"]
 INTEGRATION_PRESETS = ["release", "asan", "tsan"]
+# The tests of tests/deploy whose size depends on SLUICE_DEPLOY_LONG.
+LONG_DEPLOYS = ["backend_kill", "reconnect_peak", "reload", "rolling_restart", "takeover"]
 TAIL_LINES = 40
 SECONDS_TO_END = 5  # between SIGTERM and SIGKILL for a suite that ran out of time
 
@@ -189,6 +191,19 @@ def bench_suites():
     return suites
 
 
+def deploy_suites():
+    """Deploys under sessions that talk, in a size for every day; with --long, as large as meant."""
+    suites = python_suites("deploy", "deploy", 180)
+    for suite in suites:
+        suite.needs += [release_binary().with_name(name)
+                        for name in ("deploy_client", "deploy_backend")]
+    return suites + [
+        dataclasses.replace(suite, name=suite.name.replace("deploy_", "deploy_long_"), long=True,
+                            timeout=4500,  # with SLUICE_DEPLOY_HOUR=1 one of them takes an hour
+                            environment={**suite.environment, "SLUICE_DEPLOY_LONG": "1"})
+        for suite in suites if suite.name.removeprefix("deploy_") in LONG_DEPLOYS]
+
+
 def node_suites():
     return [
         Suite(
@@ -234,6 +249,7 @@ def all_suites():
     suites += python_suites("monitoring", "monitoring", 180)
     suites += python_suites("e2e", "e2e", 180)
     suites += node_suites()
+    suites += deploy_suites()
     suites += fuzz_suites()
     suites += [soak_suite(suite) for suite in suites if suite.name == "e2e_churn"]
     image = ROOT / "tests" / "docker" / "build_image.sh"
@@ -389,7 +405,8 @@ def run_unittest(path, report):
 def main():
     parser = argparse.ArgumentParser(description="Runs the test suites and adds up their reports.")
     parser.add_argument("--long", action="store_true",
-                        help="also fuzz, build the container image and soak")
+                        help="also fuzz, build the container image, soak, and deploy under "
+                             "full load")
     parser.add_argument("--only", action="append", metavar="PATTERN", default=[],
                         help="only suites whose name matches (shell pattern; may be repeated)")
     parser.add_argument("--list", action="store_true", help="name the suites and stop")

@@ -62,9 +62,12 @@ class BackendKillTest(LabCase):
         self.assertLessEqual(set(verdict.codes), {1012, CUT})
         self.assertEqual((verdict.torn, verdict.codes[CUT]), (torn, torn), f"seed {seed}")
 
+        self.note(f"{kills} kills, {dict(verdict.codes)}, {verdict.torn:.0f} torn")
         before, after = self.third_medians(memory)
+        self.note(f"resident KiB {before:.0f}, then {after:.0f}")
         self.assertLess(after, before * (1 + GROWTH_SHARE) + GROWTH_KIB, memory)
         before, after = self.third_medians(descriptors)
+        self.note(f"descriptors {before:.0f}, then {after:.0f}")
         self.assertAlmostEqual(after, before, delta=0.05 * before + 16, msg=descriptors)
 
 

@@ -198,7 +198,7 @@ class Sluice:
         self._started = {}  # Popen by pid
         self._pids = []  # all generations
         self.configure(text)
-        self._spawn()
+        self.start_successor()
         self._wait_until_ready(0)
 
     # The file and the processes.
@@ -209,7 +209,8 @@ class Sluice:
         beside.write_text(text)
         beside.rename(self.config)
 
-    def _spawn(self):
+    def start_successor(self):
+        """Starts a process with the configuration as it is now; its pid. Waits for nothing."""
         with self.log.open("ab") as log:
             process = subprocess.Popen([SLUICE, "run", "-c", str(self.config)],
                                        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -248,6 +249,10 @@ class Sluice:
             return True
         return state == "Z"
 
+    def status_of(self, pid):
+        """Exit status of a process that was started here and is gone."""
+        return self._started[pid].returncode
+
     def wait_until_gone(self, pid, seconds=SECONDS_TO_END):
         wait_for(f"the end of process {pid}", lambda: self.is_gone(pid), seconds)
 
@@ -264,7 +269,7 @@ class Sluice:
     def takeover_by_start(self):
         """A second process on the same takeover_socket; returns as takeover_by_signal does."""
         predecessor = self.pid
-        self._spawn()
+        self.start_successor()
         self._wait_until_ready(predecessor)
         return predecessor
 
@@ -403,12 +408,18 @@ class LabCase(unittest.TestCase):
                                                        for line in self.sessions()}, seconds, 0.1)
         return incarnations, self.sessions()
 
+    def note(self, text):
+        """A figure for the log: how it went, beyond that it passed."""
+        print(f"{self.id().rpartition('.')[2]}: {text}", flush=True)
+
     def assert_nothing_lost(self, *clients):
         """Of clients that have finished; returns the verdict."""
         verdict = judge(*self.reported(clients))
         self.assertFalse(verdict.problems, f"{len(verdict.problems)} problems, the first: "
                          + "; ".join(verdict.problems[:8]) + f"\n{verdict.codes}\n"
                          + self.sluice.tail())
+        self.note(f"{verdict.incarnations} sessions, closed with {dict(verdict.codes)}, unread "
+                  f"{verdict.unread}")
         return verdict
 
 

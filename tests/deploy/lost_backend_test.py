@@ -43,7 +43,16 @@ class LostBackendCase(LabCase):
             self.assertEqual(one["gaps"] + one["duplicates"] + one["reordered"], 0)
         return [(one, self.links[one["uid"], one["n"]]) for one in incarnations]
 
+    def setUp(self):
+        super().setUp()
+        self.delays = []
+
+    def tearDown(self):
+        if self.delays:
+            self.note(f"told after {min(self.delays) * 1e3:.1f} to {max(self.delays) * 1e3:.1f} ms")
+
     def assert_soon(self, evidence, told):
+        self.delays.append(told - evidence)
         self.assertGreater(told - evidence, -CLOCKS)
         self.assertLess(told - evidence, LONGEST)
 
