@@ -50,10 +50,12 @@ def wait_for(what, condition, seconds=20, interval=0.02):
 
 
 def read_lines(path):
-    """The JSON objects of a report; a file that was never begun has none."""
+    """The JSON objects of a report, without a last line that is not whole yet; a file that was never
+    begun has none."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True)
+            if line.endswith("\n")]
 
 
 def make_certificate(folder, name):

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tests/deploy/backend/session.h"
+#include "tests/deploy/decimal.h"
 #include "tests/deploy/signals.h"
 
 namespace sluice::deploy {
@@ -96,15 +97,6 @@ class Backend : public Participant, public SessionOwner {
   std::unordered_map<Session*, std::unique_ptr<Session>> sessions_;
   std::vector<Session*> ended_;
 };
-
-double Decimal(const std::string& text) {
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != '\0' || !(value >= 0)) {
-    bench::Die("not a number: '" + text + "'");
-  }
-  return value;
-}
 
 int Run(int argc, char** argv) {
   Options options;

@@ -1,7 +1,6 @@
 // Short sessions at a fixed rate: connect, upgrade, one message each way, CLOSE 1000.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <vector>
 

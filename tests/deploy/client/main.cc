@@ -37,7 +37,7 @@ void Print(const std::string& line) {
 }
 
 void Run(const Options& options) {
-  const SslCtxPtr tls = options.tls ? MakeTls() : nullptr;
+  const bench::SslCtxPtr tls = options.tls ? MakeTls() : nullptr;
   const Target target{.address = options.address,
                       .tls = tls.get(),
                       .path = options.path,

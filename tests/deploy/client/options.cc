@@ -1,21 +1,12 @@
 #include "tests/deploy/client/options.h"
 
-#include <cstdlib>
+#include "tests/deploy/decimal.h"
 
 namespace sluice::deploy {
 namespace {
 
 using bench::Die;
 using bench::Number;
-
-double Decimal(const std::string& text) {
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != '\0' || !(value >= 0)) {
-    Die("not a number: '" + text + "'");
-  }
-  return value;
-}
 
 Nanoseconds Milliseconds(const std::string& text) {
   return static_cast<Nanoseconds>(Number(text)) * kMillisecond;

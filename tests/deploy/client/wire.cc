@@ -4,8 +4,8 @@
 
 namespace sluice::deploy {
 
-SslCtxPtr MakeTls() {
-  SslCtxPtr context(SSL_CTX_new(TLS_client_method()));
+bench::SslCtxPtr MakeTls() {
+  bench::SslCtxPtr context(SSL_CTX_new(TLS_client_method()));
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_NONE, nullptr);
   SSL_CTX_set_mode(context.get(), SSL_MODE_ENABLE_PARTIAL_WRITE |
                                       SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |

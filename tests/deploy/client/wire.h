@@ -2,27 +2,14 @@
 // a connection fails is what is counted.
 #pragma once
 
-#include <memory>
-
-#include <openssl/ssl.h>
-
+#include "tests/bench/load/tls.h"
 #include "tests/bench/socket.h"
 
 namespace sluice::deploy {
 
-template <auto Free>
-struct FreeWith {
-  template <class T>
-  void operator()(T* handle) const noexcept {
-    Free(handle);
-  }
-};
-using SslPtr = std::unique_ptr<SSL, FreeWith<SSL_free>>;
-using SslCtxPtr = std::unique_ptr<SSL_CTX, FreeWith<SSL_CTX_free>>;
-
 // Whatever certificate it is shown will do: they change under way, and who is there is not the
 // question.
-SslCtxPtr MakeTls();
+bench::SslCtxPtr MakeTls();
 
 class Wire {
  public:
@@ -54,7 +41,7 @@ class Wire {
   static ssize_t SocketOutcome(ssize_t result);
 
   UniqueFd fd_;
-  SslPtr ssl_;
+  bench::SslPtr ssl_;
   SSL_CTX* tls_ = nullptr;
   bool connected_ = false;
   const char* failure_ = "";
