@@ -200,8 +200,7 @@ class Sluice:
         self._started = {}  # Popen by pid
         self._pids = []  # all generations
         self.configure(text)
-        self.start_successor()
-        self._wait_until_ready(0)
+        self._wait_until_ready(0, self.start_successor())
 
     # The file and the processes.
 
@@ -224,10 +223,11 @@ class Sluice:
     def _facts(self):
         return json.loads(self._ready.read_text()) if self._ready.exists() else {"pid": 0}
 
-    def _wait_until_ready(self, predecessor):
+    def _wait_until_ready(self, predecessor, started=None):
+        """Until the ready file is of another process; `started`: of this one, if it is known."""
         def is_new():
-            if predecessor == 0 and self.is_gone(self._pids[-1]):
-                raise RuntimeError("Sluice ended:\n" + self.log.read_text(errors="replace"))
+            if started and self.is_gone(started):
+                raise RuntimeError("Sluice ended:\n" + self.tail())
             return self._facts()["pid"] != predecessor
         try:
             wait_for("a ready file of a new process", is_new, SECONDS_TO_START)
@@ -271,8 +271,7 @@ class Sluice:
     def takeover_by_start(self):
         """A second process on the same takeover_socket; returns as takeover_by_signal does."""
         predecessor = self.pid
-        self.start_successor()
-        self._wait_until_ready(predecessor)
+        self._wait_until_ready(predecessor, self.start_successor())
         return predecessor
 
     def memory_kib(self):
@@ -417,9 +416,8 @@ class LabCase(unittest.TestCase):
     def assert_nothing_lost(self, *clients):
         """Of clients that have finished; returns the verdict."""
         verdict = judge(*self.reported(clients))
-        self.assertFalse(verdict.problems, f"{len(verdict.problems)} problems, the first: "
-                         + "; ".join(verdict.problems[:8]) + f"\n{verdict.codes}\n"
-                         + self.sluice.tail())
+        self.assertEqual(len(verdict.problems), 0, "; ".join(verdict.problems[:8])
+                         + f"\n{verdict.codes}\n" + self.sluice.tail())
         self.note(f"{verdict.incarnations} sessions, closed with {dict(verdict.codes)}, unread "
                   f"{verdict.unread}")
         return verdict
