@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Backends are killed again and again: whoever had a session there is told 1012, unless half a frame
-has reached the client already, and Sluice counts each of those. What it holds does not grow.
+"""Backends are killed again and again: whoever had a session there is told 1012, unless half a
+frame has reached the client already, and Sluice counts each of those. What it holds does not grow.
 """
 
 import os

@@ -65,8 +65,8 @@ class Link:
         return end + 4 if end >= 0 else None
 
     def cut(self, how):
-        """Takes the backend away: its side ends at once, the client gets "fin" or "rst". Only on the
-        thread of the proxy: see Chaos.call."""
+        """Takes the backend away: its side ends at once, the client gets "fin" or "rst". Only on
+        the thread of the proxy: see Chaos.call."""
         if self.cut_at is not None:
             return
         current = asyncio.current_task()

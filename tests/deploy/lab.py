@@ -1,9 +1,10 @@
 """What the deploy tests are made of: Sluice between deploy_client and deploy_backend, told over its
 admin API and by signals what an operator tells it, and the verdict on what both ends report.
 
-The binary is $SLUICE_BIN, or build/release/bin/sluice; the tools are in build/release/bin. Everything
-is on loopback and on ports that the system chose; what is started here is ended here. With
-SLUICE_DEPLOY_LONG=1 the tests are as large as they are meant to be, otherwise of a size for every day.
+The binary is $SLUICE_BIN, or build/release/bin/sluice; the tools are in build/release/bin.
+Everything is on loopback and on ports that the system chose; what is started here is ended here.
+With SLUICE_DEPLOY_LONG=1 the tests are as large as they are meant to be, otherwise of a size for
+every day.
 """
 
 import collections
@@ -50,8 +51,8 @@ def wait_for(what, condition, seconds=20, interval=0.02):
 
 
 def read_lines(path):
-    """The JSON objects of a report, without a last line that is not whole yet; a file that was never
-    begun has none."""
+    """The JSON objects of a report, without a last line that is not whole yet; a file that was
+    never begun has none."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True)
@@ -71,8 +72,8 @@ def make_certificate(folder, name):
 def configuration(pools, *, routes=None, workers=2, server="", certificate=None, route="",
                   tables='[drain]\nwindow = "1s"\ngrace = "3s"\n'):
     """The text of a configuration. `pools`: {pool: {name: address or (address, weight)}}; `routes`:
-    {path: pool}, all of "/" to the first pool unless given; `certificate`: (chain, key) of a second,
-    TLS listener; `route`: more keys of every route."""
+    {path: pool}, all of "/" to the first pool unless given; `certificate`: (chain, key) of a
+    second, TLS listener; `route`: more keys of every route."""
     text = f"[server]\nworkers = {workers}\n{server}\n"
     text += '[[listener]]\nname = "plain"\naddress = "127.0.0.1:0"\n'
     if certificate:
@@ -397,9 +398,10 @@ class LabCase(unittest.TestCase):
         return [line for backend in self.backends.values() for line in backend.sessions()]
 
     def reported(self, clients, may_be_missing=False, seconds=10):
-        """Incarnations of the clients and sessions of the backends, once every incarnation that ended
-        with a CLOSE has its line from a backend: they end a moment later there. Lines of backends
-        that were killed may be missing; then only those that the client ended are waited for."""
+        """Incarnations of the clients and sessions of the backends, once every incarnation that
+        ended with a CLOSE has its line from a backend: they end a moment later there. Lines of
+        backends that were killed may be missing; then only those that the client ended are waited
+        for."""
         incarnations = [line for client in clients for line in client.incarnations()]
         wanted = {(line["uid"], line["n"]) for line in incarnations
                   if line.get("close_code", CUT) != CUT
@@ -488,7 +490,8 @@ def problems_of(one, lines, may_be_missing):
             yield (f"{line['backend']} sent {line['sent_last']}, the client got "
                    f"{one['received_last']}")
         if by_us and one["close_code"] == 1000 and line["received_last"] != one["sent_last"]:
-            yield f"the client sent {one['sent_last']}, {line['backend']} got {line['received_last']}"
+            yield (f"the client sent {one['sent_last']}, {line['backend']} got "
+                   f"{line['received_last']}")
 
 
 def peak_ratio(counts):

@@ -129,8 +129,8 @@ class BlackholeTest(LostBackendCase):
     TIMEOUT = 0.5
 
     def test_a_backend_that_does_not_answer_any_more(self):
-        # Nobody says anything: what the chaos proxy swallows is the first ping that is not answered,
-        # or its answer.
+        # Nobody says anything: what the chaos proxy swallows is the first ping that is not
+        # answered, or its answer.
         self.start_all(0, route='heartbeat.interval = "500ms"\nheartbeat.timeout = "500ms"')
 
         def arrange():

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Backends are replaced one after the other, and Sluice itself is stopped, under sessions that talk:
-every client is told 1012, and not one message is lost, doubled or out of order, either way.
+"""Backends are replaced one after the other, and Sluice itself is stopped, under sessions that
+talk: every client is told 1012, and not one message is lost, doubled or out of order, either way.
 """
 
 import sys

@@ -6,7 +6,6 @@ fault that a bad peer commits is found and named. A detector that has never dete
 import base64
 import hashlib
 import json
-import os
 import re
 import socket
 import struct
@@ -20,8 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from chaos import close_with_reset  # noqa: E402
-from lab import (TOOLS, Backend, Client, LabCase, binned, judge, make_certificate,  # noqa: E402
-                 peak_ratio, wait_for)
+from lab import (TOOLS, Backend, Client, LabCase, binned, judge, peak_ratio,  # noqa: E402
+                 wait_for)
 
 FROM_CLIENT, FROM_BACKEND = 0x434C4E54, 0x42434B44
 NUMBERED = struct.Struct("=IIIIQq")
@@ -74,7 +73,7 @@ class Peer:
 
 
 class BadServer:
-    """Upgrades the first connection and lets `act(peer)` talk; others are left without an answer."""
+    """Upgrades the first connection and lets `act(peer)` talk; others get no answer."""
 
     def __init__(self, act, answer=None):
         self.act, self.answer, self.failure = act, answer, None
@@ -200,8 +199,8 @@ class StraightToEachOther(ToolsCase):
         self.assertEqual(sum(client.finish()["reconnects"]), 40)
 
     def test_policies_wait_as_they_say(self):
-        for policy, least, most in (("immediate", 0, 0.1), ("fixed:300", 0.3, 0.45),
-                                    ("exponential:400,400", 0, 0.5)):
+        for policy, least, most in (("immediate", 0, 0.25), ("fixed:300", 0.3, 0.55),
+                                    ("exponential:400,400", 0, 0.65)):
             with self.subTest(policy):
                 backend = self.start(Backend, "b" + policy[0], "--rate", 20)
                 client = self.start_client_at(backend.address, "--sessions", 40, "--policy", policy,
