@@ -7,7 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "proxy/admin/probe.h"
+#include "proxy/cli/control.h"
 #include "proxy/cli/exit_status.h"
 #include "proxy/cli/run_demo.h"
 #include "proxy/config/load.h"
@@ -33,27 +33,38 @@ log::Level LevelOf(config::LogLevel level) {
   return log::Level::kInfo;
 }
 
+// Adds what is wrong with one set of certificates. `key` names it.
+void CheckCertificates(const std::string& where, const std::string& key,
+                       const tls::ServerOptions& options, config::LoadResult& loaded) {
+  const tls::TicketKeys keys;
+  const auto context = tls::ServerContext::Make(options, keys);
+  if (!context) {
+    loaded.mistakes.push_back({where, key, context.error().message});
+    return;
+  }
+  for (const tls::CertificateInfo& info : (*context)->certificates()) {
+    if (info.not_after < std::time(nullptr)) {
+      loaded.warnings.push_back({where, key, "the certificate for " + info.name + " has expired"});
+    }
+  }
+}
+
 // Adds what is wrong with the certificates that the configuration names.
 void CheckCertificates(const std::string& path, config::LoadResult& loaded) {
-  const tls::TicketKeys keys;
+  const auto where = [&](const config::ListenerTls& tls) {
+    return path + ":" + std::to_string(tls.line);
+  };
   for (std::size_t i = 0; i < loaded.config.listeners.size(); ++i) {
     const config::Listener& listener = loaded.config.listeners[i];
-    if (!listener.is_tls()) {
-      continue;
+    if (listener.is_tls()) {
+      CheckCertificates(where(listener.tls), "listener[" + std::to_string(i) + "].tls.certificates",
+                        server::TlsOptions(listener), loaded);
     }
-    const std::string where = path + ":" + std::to_string(listener.tls.line);
-    const std::string key = "listener[" + std::to_string(i) + "].tls.certificates";
-    const auto context = tls::ServerContext::Make(server::TlsOptions(listener), keys);
-    if (!context) {
-      loaded.mistakes.push_back({where, key, context.error().message});
-      continue;
-    }
-    for (const tls::CertificateInfo& info : (*context)->certificates()) {
-      if (info.not_after < std::time(nullptr)) {
-        loaded.warnings.push_back(
-            {where, key, "the certificate for " + info.name + " has expired"});
-      }
-    }
+  }
+  const config::Admin& admin = loaded.config.admin;
+  if (admin.is_tls()) {
+    CheckCertificates(where(admin.tls), "admin.tls.certificates", server::TlsOptions(admin),
+                      loaded);
   }
 }
 
@@ -98,37 +109,34 @@ int Run(const std::string& path) {
   return cli::kDone;
 }
 
-int HealthCheck(const std::string& admin, const std::string& path) {
-  std::string host = "127.0.0.1";
-  std::uint16_t port = 9900;
-  if (!path.empty()) {
-    const config::LoadResult loaded = config::LoadFile(path);
-    if (!loaded.ok()) {
-      std::cerr << loaded.mistakes.front().Text() << '\n';
-      return cli::kConfig;
-    }
-    if (!loaded.config.admin.enabled) {
-      std::cerr << path << ": the admin listener is off, so there is nothing to ask\n";
-      return cli::kConfig;
-    }
-    host = loaded.config.admin.host;
-    port = loaded.config.admin.port;
-  }
-  auto address = net::Address::FromNumeric(host, port);
-  if (!admin.empty()) {
-    address = cli::ParseAddress(admin);
-  }
-  if (!address) {
-    std::cerr << "--admin: " << address.error().message << '\n';
-    return cli::kUsage;
-  }
-  const auto status = admin::ProbeStatus(*address, "/readyz", Millis(3'000));
-  if (!status) {
-    std::cerr << status.error().message << '\n';
-    return cli::kFailed;
-  }
-  std::cout << (*status == 200 ? "ready" : "not ready") << '\n';
-  return *status == 200 ? cli::kDone : cli::kFailed;
+// Gives `command` the options of all that ask a running Sluice.
+void AddControlOptions(CLI::App& command, cli::ControlOptions& options) {
+  auto* admin = command.add_option("--admin", options.admin,
+                                   "Admin address, e.g. 127.0.0.1:9900 or https://HOST:PORT");
+  command
+      .add_option("-c,--config", options.config,
+                  "Take address, token and certificate from [admin] in this file")
+      ->excludes(admin);
+  command.add_option("--token-file", options.token_file, "File with the token");
+  command.add_option("--ca", options.ca_file, "PEM file to trust; speaks TLS");
+}
+
+// One subcommand that asks a running Sluice.
+CLI::App* AddControl(CLI::App& app, const std::string& name, const std::string& description,
+                     cli::ControlOptions& options) {
+  CLI::App* command = app.add_subcommand(name, description);
+  AddControlOptions(*command, options);
+  command->add_flag("--json", options.json, "Print the server's answer as it is");
+  return command;
+}
+
+// The filters that `sessions` and `kick` share.
+void AddSessionOptions(CLI::App& command, cli::SessionArguments& arguments) {
+  command.add_option("--backend", arguments.backend, "POOL/NAME, or a name of only one pool");
+  command.add_option("--pool", arguments.pool, "Pool");
+  command.add_option("--route", arguments.route, "Name of the route");
+  command.add_option("--affinity", arguments.affinity, "Affinity key, as the client sends it");
+  command.add_option("--client-ip", arguments.client_ip, "Address of the client");
 }
 
 int Main(int argc, char** argv) {
@@ -160,12 +168,50 @@ int Main(int argc, char** argv) {
   echo->add_option("--listen", echo_options.listen, "Address to listen on")->capture_default_str();
   echo->add_option("--name", echo_options.name, "Name it answers with")->capture_default_str();
 
-  std::string admin;
-  std::string health_config;
+  cli::ControlOptions control;
   CLI::App* health = app.add_subcommand("healthcheck", "Ask a running Sluice whether it is ready");
-  auto* admin_option = health->add_option("--admin", admin, "Admin address, e.g. 127.0.0.1:9900");
-  health->add_option("-c,--config", health_config, "Take the admin address from this file")
-      ->excludes(admin_option);
+  AddControlOptions(*health, control);
+
+  CLI::App* status = AddControl(app, "status", "Show a running Sluice and its backends", control);
+
+  cli::SessionArguments list_arguments;
+  CLI::App* sessions = AddControl(app, "sessions", "List open sessions", control);
+  AddSessionOptions(*sessions, list_arguments);
+  sessions->add_option("--limit", list_arguments.limit, "How many at most; 100 unless given")
+      ->check(CLI::Range(1, 10'000));
+
+  cli::DrainArguments drain_arguments;
+  CLI::App* drain =
+      AddControl(app, "drain", "Take a backend out without cutting a session", control);
+  drain->add_option("backend", drain_arguments.backend, "POOL/NAME, or a name of only one pool")
+      ->required();
+  auto* cancel = drain->add_flag("--cancel", drain_arguments.cancel,
+                                 "Stop a drain; what is not closed yet stays");
+  drain
+      ->add_option("--window", drain_arguments.window, "Spread the closes over this long, e.g. 30s")
+      ->excludes(cancel);
+  drain->add_option("--rate", drain_arguments.rate, "Close at most so many a second")
+      ->check(CLI::PositiveNumber)
+      ->excludes(cancel);
+  drain->add_flag("--force", drain_arguments.force, "Also the last healthy backend of its pool")
+      ->excludes(cancel);
+  drain->add_flag("--wait", drain_arguments.wait, "Show progress until it is drained")
+      ->excludes(cancel);
+
+  std::string undrain_backend;
+  CLI::App* undrain = AddControl(app, "undrain", "Let a backend take new sessions again", control);
+  undrain->add_option("backend", undrain_backend, "POOL/NAME, or a name of only one pool")
+      ->required();
+
+  cli::KickArguments kick_arguments;
+  CLI::App* kick = AddControl(app, "kick", "Close sessions with a CLOSE frame", control);
+  kick->add_option("id", kick_arguments.id, "Id of one session, as `sluice sessions` lists it");
+  AddSessionOptions(*kick, kick_arguments.sessions);
+  kick->add_option("--code", kick_arguments.code, "Close code; the route's unless given")
+      ->check(CLI::Range(1000, 4999));
+  kick->add_option("--reason", kick_arguments.reason, "Words for the CLOSE frame");
+
+  CLI::App* reload = AddControl(app, "reload", "Load the configuration anew", control);
 
   CLI::App* version = app.add_subcommand("version", "Print the version");
 
@@ -176,7 +222,8 @@ int Main(int argc, char** argv) {
     if (argc > 1 && app.get_subcommands().empty()) {
       std::cerr << "\"" << argv[1]
                 << "\" is neither a subcommand nor a flag; there are run, check, "
-                << "demo, echo, healthcheck and version\n";
+                << "demo, echo, healthcheck, status, sessions, drain, undrain, kick, reload and "
+                << "version\n";
       return cli::kUsage;
     }
     app.exit(error);
@@ -200,7 +247,25 @@ int Main(int argc, char** argv) {
     return cli::RunEcho(echo_options);
   }
   if (health->parsed()) {
-    return HealthCheck(admin, health_config);
+    return cli::CheckHealth(control);
+  }
+  if (status->parsed()) {
+    return cli::ShowStatus(control);
+  }
+  if (sessions->parsed()) {
+    return cli::ListSessions(control, list_arguments);
+  }
+  if (drain->parsed()) {
+    return cli::Drain(control, drain_arguments);
+  }
+  if (undrain->parsed()) {
+    return cli::Undrain(control, undrain_backend);
+  }
+  if (kick->parsed()) {
+    return cli::Kick(control, kick_arguments);
+  }
+  if (reload->parsed()) {
+    return cli::Reload(control);
   }
   if (version->parsed()) {
     std::cout << "sluice " << server::kVersion << '\n';

@@ -1,10 +1,12 @@
 #include "proxy/net/socket.h"
 
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace sluice::net {
@@ -122,6 +124,23 @@ int ConnectError(int fd) noexcept {
     return errno;
   }
   return error;
+}
+
+bool Await(int fd, short events, Instant deadline) noexcept {
+  for (;;) {
+    const auto left = std::chrono::ceil<Millis>(deadline - Now()).count();
+    if (left <= 0) {
+      return false;
+    }
+    pollfd one{fd, events, 0};
+    const int ready = ::poll(&one, 1, static_cast<int>(std::min<Millis::rep>(left, 1'000'000)));
+    if (ready > 0) {
+      return true;
+    }
+    if (ready == -1 && errno != EINTR) {
+      return false;
+    }
+  }
 }
 
 }  // namespace sluice::net

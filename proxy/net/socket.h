@@ -4,6 +4,7 @@
 #include <span>
 
 #include "proxy/base/bytes.h"
+#include "proxy/base/clock.h"
 #include "proxy/base/result.h"
 #include "proxy/base/unique_fd.h"
 #include "proxy/net/address.h"
@@ -30,5 +31,9 @@ namespace sluice::net {
 
 // The pending error of a socket (SO_ERROR), 0 if there is none.
 [[nodiscard]] int ConnectError(int fd) noexcept;
+
+// Waits until `fd` is ready for `events` (of poll(2)); false when the deadline comes first. Blocks:
+// only where there is no loop.
+[[nodiscard]] bool Await(int fd, short events, Instant deadline) noexcept;
 
 }  // namespace sluice::net

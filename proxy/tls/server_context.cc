@@ -24,6 +24,8 @@ std::string Lower(std::string_view text) {
   return out;
 }
 
+}  // namespace
+
 CertificateInfo Describe(X509* certificate) {
   CertificateInfo info;
   auto* names = static_cast<GENERAL_NAMES*>(
@@ -51,8 +53,6 @@ CertificateInfo Describe(X509* certificate) {
   }
   return info;
 }
-
-}  // namespace
 
 ServerContext::ServerContext(const TicketKeys& keys, LibCtxPtr library)
     : keys_(keys),

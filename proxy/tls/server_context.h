@@ -37,6 +37,8 @@ struct CertificateInfo {
   std::time_t not_after = 0;
 };
 
+[[nodiscard]] CertificateInfo Describe(X509* certificate);
+
 class ServerContext {
  public:
   // Loads and checks everything; an error names the file and says what is wrong with it.
