@@ -79,7 +79,10 @@ Attempt<admin::AdminEndpoint> EndpointAt(std::string_view text) {
 Attempt<admin::AdminEndpoint> EndpointOf(const std::string& path) {
   const config::LoadResult loaded = config::LoadFile(path);
   if (!loaded.ok()) {
-    return Fail(kConfig, loaded.mistakes.front().Text());
+    for (std::size_t i = 0; i + 1 < loaded.mistakes.size(); ++i) {
+      std::cerr << loaded.mistakes[i].Text() << '\n';
+    }
+    return Fail(kConfig, loaded.mistakes.back().Text());
   }
   const config::Admin& admin = loaded.config.admin;
   if (!admin.enabled) {
