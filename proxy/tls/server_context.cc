@@ -4,6 +4,8 @@
 #include <cctype>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 
 #include <openssl/core_names.h>
 #include <openssl/params.h>
@@ -54,18 +56,67 @@ CertificateInfo Describe(X509* certificate) {
   return info;
 }
 
-ServerContext::ServerContext(const TicketKeys& keys, LibCtxPtr library)
+Result<Library> MakeLibrary() {
+  ERR_clear_error();
+  Library library(OSSL_LIB_CTX_new(), OSSL_LIB_CTX_free);
+  if (!library) {
+    return Err("cannot make an OpenSSL library context: " + TakeErrorText());
+  }
+  return library;
+}
+
+Result<std::string> Fingerprint(const ServerOptions& options) {
+  const DigestPtr digest(EVP_MD_CTX_new());
+  if (!digest || EVP_DigestInit_ex2(digest.get(), EVP_sha256(), nullptr) != 1) {
+    return Err("cannot make a digest: " + TakeErrorText());
+  }
+  // Each piece with its length in front: where one ends cannot be mistaken.
+  const auto add = [&digest](std::string_view piece) {
+    const std::string size = std::to_string(piece.size()) + ":";
+    return EVP_DigestUpdate(digest.get(), size.data(), size.size()) == 1 &&
+           EVP_DigestUpdate(digest.get(), piece.data(), piece.size()) == 1;
+  };
+  std::vector<std::string> paths;
+  for (const KeyPair& pair : options.certificates) {
+    paths.push_back(pair.chain);
+    paths.push_back(pair.key);
+  }
+  if (!options.client_ca.empty()) {
+    paths.push_back(options.client_ca);
+  }
+  bool added = add(options.realm) && add(options.tls13_only ? "1.3" : "1.2") &&
+               add(options.client_ca.empty() ? "" : "mutual");
+  for (const std::string& path : paths) {
+    std::ifstream in(path, std::ios::binary);
+    const std::string content{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    if (!in) {
+      return Err("cannot read " + path);
+    }
+    added = added && add(content);
+  }
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> out{};
+  if (!added || EVP_DigestFinal_ex(digest.get(), out.data(), nullptr) != 1) {
+    return Err("cannot compute a digest: " + TakeErrorText());
+  }
+  return std::string(out.begin(), out.end());
+}
+
+ServerContext::ServerContext(const TicketKeys& keys, Library library)
     : keys_(keys),
       library_(std::move(library)),
       ticket_cipher_(EVP_CIPHER_fetch(library_.get(), "AES-256-CBC", nullptr)) {}
 
 Result<std::unique_ptr<ServerContext>> ServerContext::Make(const ServerOptions& options,
-                                                           const TicketKeys& keys) {
-  ERR_clear_error();
-  LibCtxPtr library(OSSL_LIB_CTX_new());
+                                                           const TicketKeys& keys,
+                                                           Library library) {
   if (!library) {
-    return Err("cannot make an OpenSSL library context: " + TakeErrorText());
+    auto own = MakeLibrary();
+    if (!own) {
+      return tl::unexpected(own.error());
+    }
+    library = std::move(*own);
   }
+  ERR_clear_error();
   // make_unique cannot reach the private constructor.
   std::unique_ptr<ServerContext> made(new ServerContext(keys, std::move(library)));
   if (!made->ticket_cipher_) {

@@ -2,7 +2,7 @@
 //
 // Each worker has contexts of its own over an OSSL_LIB_CTX of its own: OpenSSL 3.0 takes locks
 // inside a shared one during every handshake. What must be common to all workers, the ticket
-// keys, is passed in.
+// keys, is passed in. A context outlives its sessions: OpenSSL calls back into it.
 #pragma once
 
 #include <ctime>
@@ -18,6 +18,10 @@
 
 namespace sluice::tls {
 
+// An OSSL_LIB_CTX, some 300 KB: made once for a worker, shared by all of its contexts.
+using Library = std::shared_ptr<OSSL_LIB_CTX>;
+[[nodiscard]] Result<Library> MakeLibrary();
+
 struct KeyPair {
   std::string chain;  // path of a PEM file, leaf first
   std::string key;    // path of a PEM file
@@ -29,6 +33,10 @@ struct ServerOptions {
   std::string client_ca;  // path of a PEM bundle; set: clients must show a certificate of it
   std::string realm;      // tickets are good within one realm only: the listener's name
 };
+
+// A digest of the settings and of the content of every file they name: a reload tells by it whether
+// there is anything to load anew.
+[[nodiscard]] Result<std::string> Fingerprint(const ServerOptions& options);
 
 // What is known about a loaded certificate.
 struct CertificateInfo {
@@ -42,9 +50,10 @@ struct CertificateInfo {
 class ServerContext {
  public:
   // Loads and checks everything; an error names the file and says what is wrong with it.
-  // `keys` must outlive the context.
+  // `keys` must outlive the context. Without a `library` it has one of its own.
   [[nodiscard]] static Result<std::unique_ptr<ServerContext>> Make(const ServerOptions& options,
-                                                                   const TicketKeys& keys);
+                                                                   const TicketKeys& keys,
+                                                                   Library library = nullptr);
 
   ServerContext(const ServerContext&) = delete;
   ServerContext& operator=(const ServerContext&) = delete;
@@ -55,7 +64,7 @@ class ServerContext {
   [[nodiscard]] const std::vector<CertificateInfo>& certificates() const noexcept { return infos_; }
 
  private:
-  ServerContext(const TicketKeys& keys, LibCtxPtr library);
+  ServerContext(const TicketKeys& keys, Library library);
 
   [[nodiscard]] Result<SslCtxPtr> Load(const ServerOptions& options, const KeyPair& pair);
   [[nodiscard]] SSL_CTX* ForName(std::string_view server_name) const;
@@ -67,7 +76,7 @@ class ServerContext {
                       EVP_MAC_CTX* mac, int seal);
 
   const TicketKeys& keys_;
-  LibCtxPtr library_;  // before what is made from it
+  Library library_;  // before what is made from it
   CipherPtr ticket_cipher_;
   std::vector<SslCtxPtr> contexts_;
   std::vector<CertificateInfo> infos_;

@@ -34,6 +34,17 @@ Result<void> TicketKeys::Rotate() {
   return {};
 }
 
+std::vector<TicketKey> TicketKeys::All() const {
+  const std::lock_guard lock(mutex_);
+  return {keys_.begin(), keys_.begin() + static_cast<std::ptrdiff_t>(count_)};
+}
+
+void TicketKeys::Replace(const std::vector<TicketKey>& keys) {
+  const std::lock_guard lock(mutex_);
+  count_ = std::min(keys.size(), kRing);
+  std::copy_n(keys.begin(), count_, keys_.begin());
+}
+
 TicketKey TicketKeys::Newest() const {
   const std::lock_guard lock(mutex_);
   return keys_[0];

@@ -1,5 +1,6 @@
 // The keys that session tickets are sealed with (RFC 5077, RFC 8446 section 4.6.1), shared by all
-// workers so that a client may resume on any of them, and one day passed on to a successor.
+// workers so that a client may resume on any of them, and passed on to a successor so that it may
+// resume there.
 //
 // A ring of three: the newest seals, the older two only open, and what they open is sealed anew.
 // Thread-safe; touched during handshakes only.
@@ -9,6 +10,7 @@
 #include <cstddef>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "proxy/base/result.h"
 
@@ -27,6 +29,11 @@ class TicketKeys {
 
   // Adds a new key in front, the oldest of three falls out.
   [[nodiscard]] Result<void> Rotate();
+
+  // All keys, newest first; and the keys of a predecessor in the place of these. Of more than the
+  // ring holds the newest stay. REQUIRES: `keys` is not empty.
+  [[nodiscard]] std::vector<TicketKey> All() const;
+  void Replace(const std::vector<TicketKey>& keys);
 
   // The key to seal with.
   [[nodiscard]] TicketKey Newest() const;
