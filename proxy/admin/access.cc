@@ -41,19 +41,17 @@ bool HasToken(const http::Fields& fields, std::string_view token) {
          IsSame(http::Trim(value.substr(kScheme.size())), token);
 }
 
-// `host` is valid as host[:port].
-bool IsLoopback(std::string_view host) {
-  const bool v6 = host.starts_with('[');
-  const std::string name(v6 ? host.substr(1, host.find(']') - 1) : host.substr(0, host.find(':')));
-  if (v6) {
-    in6_addr address{};
-    return inet_pton(AF_INET6, name.c_str(), &address) == 1 && IN6_IS_ADDR_LOOPBACK(&address);
+// A name that somebody outside can own, and so let resolve to a loopback address: one with a dot.
+// Not an address, which is what it says, nor a name such as localhost, which only this host or its
+// own network resolves. `host` is valid as host[:port], or empty: not a browser.
+bool MayBeRebound(std::string_view host) {
+  if (host.starts_with('[')) {
+    return false;
   }
+  const std::string name(host.substr(0, host.find(':')));
   in_addr address{};
-  if (inet_pton(AF_INET, name.c_str(), &address) == 1) {
-    return (ntohl(address.s_addr) >> 24U) == 127;
-  }
-  return http::EqualsIgnoreCase(name, "localhost");
+  return name.find('.') != std::string::npos &&
+         inet_pton(AF_INET, name.c_str(), &address) != 1;
 }
 
 // Browsers say so themselves: Sec-Fetch-Site with every request (Fetch Metadata), Origin (RFC 6454)
@@ -89,10 +87,10 @@ std::optional<Problem> RefuseAccess(const AdminAccess& access, const http::Reque
     return Refusal(403, "A page of another site may not use the admin interface.");
   }
   if (access.token.empty()) {
-    if (!IsLoopback(head.host)) {
+    if (MayBeRebound(head.host)) {
       return Refusal(403,
-                     "The Host of a request must be a loopback address or localhost, because this "
-                     "admin interface has no token.");
+                     "The Host of a request must be an address or localhost, because this admin "
+                     "interface has no token.");
     }
     return std::nullopt;
   }

@@ -18,7 +18,7 @@ struct AdminAccess {
 };
 
 // Nothing: the request may go on. 403: a browser sends it for another site, or, where no token
-// protects, the Host is neither a loopback address nor localhost. 401: it lacks the token; the
+// protects, the Host is a name that another site may own. 401: it lacks the token; the
 // answer owes a WWW-Authenticate field. The token is compared in constant time.
 [[nodiscard]] std::optional<Problem> RefuseAccess(const AdminAccess& access,
                                                   const http::RequestHead& head);

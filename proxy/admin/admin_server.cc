@@ -247,7 +247,7 @@ class AdminServer::Client final : public net::Mortal, private net::ConnSink {
   void Ask() noexcept {
     phase_ = Phase::kAnswer;
     link_ = std::make_shared<Link>(Link{this});
-    server_.handler_(request_, [link = link_](AdminReply reply) {
+    server_.handler_(request_, [link = link_](const AdminReply& reply) {
       if (Client* client = std::exchange(link->client, nullptr)) {
         client->OnAnswer(reply);
       }

@@ -170,23 +170,23 @@ Outcome<void> Parameters::ReadContent(const AdminRequest& request,
     if (parameter == nullptr) {
       return Unknown(name, allowed);
     }
-    auto text = TextOf(value, parameter->kind);
+    const auto text = TextOf(value, parameter->kind);
     if (!text) {
       return Refused(400, "The parameter " + name + " has to be " +
                               std::string(FormOf(parameter->kind)) + " in JSON, not " +
                               value.type_name() + ".");
     }
-    if (auto put = Put(name, std::move(*text)); !put) {
+    if (auto put = Put(name, *text); !put) {
       return put;
     }
   }
   return {};
 }
 
-Outcome<void> Parameters::Put(std::string name, std::string value) {
-  const auto [entry, fresh] = values_.try_emplace(std::move(name), std::move(value));
+Outcome<void> Parameters::Put(const std::string& name, const std::string& value) {
+  const auto [entry, fresh] = values_.try_emplace(name, value);
   if (!fresh) {
-    return Refused(400, "The parameter " + entry->first + " is given twice.");
+    return Refused(400, "The parameter " + name + " is given twice.");
   }
   return {};
 }

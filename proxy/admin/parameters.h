@@ -58,7 +58,7 @@ class Parameters {
   [[nodiscard]] Outcome<void> ReadQuery(std::string_view query, std::span<const Parameter> allowed);
   [[nodiscard]] Outcome<void> ReadContent(const AdminRequest& request,
                                           std::span<const Parameter> allowed);
-  [[nodiscard]] Outcome<void> Put(std::string name, std::string value);
+  [[nodiscard]] Outcome<void> Put(const std::string& name, const std::string& value);
 
   std::map<std::string, std::string, std::less<>> values_;
 };

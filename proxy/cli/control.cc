@@ -275,7 +275,7 @@ Attempt<BackendName> FindBackend(const admin::AdminEndpoint& endpoint, const std
   if (pools.size() > 1) {
     std::string all;
     for (const std::string& pool : pools) {
-      all += (all.empty() ? "" : ", ") + pool + "/" + text;
+      all.append(all.empty() ? "" : ", ").append(pool).append("/").append(text);
     }
     return Fail(kUsage,
                 config::Quoted(text) + " is in several pools; write which one you mean: " + all);

@@ -222,16 +222,23 @@ TEST(Metrics, AdminAnswersItsPathsAndRefusesTheRest) {
   EXPECT_EQ(status, 404);
 
   RawClient client(proxy.admin_port());
-  client.Send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nHEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+  client.Send(
+      "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nHEAD /metrics HTTP/1.1\r\nHost: "
+      "localhost\r\n\r\n");
   EXPECT_EQ(client.ReadResponse().body, "ok\n");
   const HttpMessage head = client.ReadResponse("HEAD");
   EXPECT_EQ(head.Field("Content-Type").rfind("text/plain; version=0.0.4", 0), 0U)
       << head.Field("Content-Type");
-  client.Send("POST /readyz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+  client.Send("POST /readyz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
   EXPECT_EQ(client.ReadResponse().status, 405);
   RawClient smuggler(proxy.admin_port());
-  smuggler.Send("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n");
+  smuggler.Send(
+      "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n");
   EXPECT_EQ(smuggler.ReadResponse().status, 400);
+  RawClient rebound(proxy.admin_port());
+  rebound.Send("POST /drain HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(rebound.ReadResponse().status, 403);
+  EXPECT_EQ(proxy.Admin("/readyz", &status), "ready\n");
   EXPECT_EQ(backend.accepts(), 0U);
 }
 

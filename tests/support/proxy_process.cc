@@ -373,7 +373,7 @@ bool ProxyProcess::AwaitErr(std::string_view text, Deadline deadline) {
 
 std::string ProxyProcess::Admin(const std::string& path, int* status) const {
   RawClient client(admin_port_);
-  client.Send("GET " + path + " HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+  client.Send("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
   HttpMessage answer = client.ReadResponse();
   if (status != nullptr) {
     *status = answer.status;
