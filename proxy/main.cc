@@ -13,6 +13,9 @@
 #include "proxy/config/load.h"
 #include "proxy/log/log.h"
 #include "proxy/server/server.h"
+#include "proxy/systemd/activation.h"
+#include "proxy/takeover/spawn.h"
+#include "proxy/takeover/taker.h"
 
 namespace sluice {
 namespace {
@@ -68,12 +71,18 @@ void CheckCertificates(const std::string& path, config::LoadResult& loaded) {
   }
 }
 
-// Loads the file and looks into its certificates. Prints every mistake and warning.
-bool LoadAndCheck(const std::string& path, config::Config& config) {
+// Loads the file and looks into its certificates.
+config::LoadResult Load(const std::string& path) {
   config::LoadResult loaded = config::LoadFile(path);
   if (loaded.ok()) {
     CheckCertificates(path, loaded);
   }
+  return loaded;
+}
+
+// The same, and prints every mistake and warning.
+bool LoadAndCheck(const std::string& path, config::Config& config) {
+  config::LoadResult loaded = Load(path);
   for (const config::Mistake& warning : loaded.warnings) {
     std::cerr << "warning: " << warning.Text() << '\n';
   }
@@ -94,18 +103,35 @@ int Check(const std::string& path) {
   return cli::kDone;
 }
 
-int Run(const std::string& path) {
+// `arguments` are those of the process: a successor is started with them.
+int Run(const std::string& path, std::vector<std::string> arguments) {
+  // First of all, and before there are threads: what the starter has left in the environment.
+  server::Launch launch;
+  launch.load = [path] { return Load(path); };
+  launch.executable = takeover::ExecutablePath();
+  launch.arguments = std::move(arguments);
+  auto predecessor = takeover::Taker::FromEnvironment();
+  auto activated = systemd::TakeActivatedSockets();
   config::Config config;
   if (!LoadAndCheck(path, config)) {
     return cli::kConfig;
   }
+  if (!predecessor || !activated) {
+    std::cerr << (predecessor ? activated.error() : predecessor.error()).message << '\n';
+    return cli::kFailed;
+  }
+  launch.predecessor = std::move(*predecessor);
+  launch.activated = std::move(*activated);
   log::Setup(LevelOf(config.log.level));
-  auto server = server::Server::Make(config);
+  auto server = server::Server::Make(config, std::move(launch));
   if (!server) {
     std::cerr << path << ": " << server.error().message << '\n';
     return cli::kConfig;
   }
-  (*server)->Run();
+  if (auto ran = (*server)->Run(); !ran) {
+    std::cerr << path << ": " << ran.error().message << '\n';
+    return cli::kFailed;
+  }
   return cli::kDone;
 }
 
@@ -235,7 +261,7 @@ int Main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a peer or a log reader that left is an errno, not a signal
 
   if (run->parsed()) {
-    return Run(path);
+    return Run(path, {argv, argv + argc});
   }
   if (check->parsed()) {
     return Check(path);

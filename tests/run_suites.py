@@ -246,7 +246,6 @@ def all_suites():
     suites.append(cost_suite())
     suites += bench_suites()
     suites += python_suites("docker", "docker", 60)
-    suites += python_suites("deploy", "deploy", 180)
     suites += python_suites("monitoring", "monitoring", 180)
     suites += python_suites("e2e", "e2e", 180)
     suites += node_suites()

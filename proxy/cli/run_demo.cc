@@ -191,14 +191,17 @@ int RunDemo(const DemoOptions& options) {
     }
     return kUsage;
   }
-  auto server = server::Server::Make(loaded.config);
+  auto server = server::Server::Make(loaded.config, {});
   if (!server) {
     std::cerr << server.error().message << "; choose others with --http, --https and --admin\n";
     return kConfig;
   }
   backends.Start();
   PrintWelcome(**server);
-  (*server)->Run();
+  if (auto ran = (*server)->Run(); !ran) {
+    std::cerr << ran.error().message << '\n';
+    return kFailed;
+  }
   return kDone;
 }
 

@@ -52,13 +52,19 @@ std::string_view Name(PickHow v) noexcept {
 
 std::string_view Name(BackendFailure v) noexcept {
   static constexpr auto kNames = std::to_array<std::string_view>(
-      {"refused", "timeout", "reset", "bad_answer", "status", "lost"});
+      {"refused", "timeout", "reset", "bad_answer", "status", "lost", "hung"});
   return NameOf(v, kNames);
 }
 
 std::string_view Name(TornReason v) noexcept {
   static constexpr auto kNames =
       std::to_array<std::string_view>({"backend_lost", "client_lost", "deadline"});
+  return NameOf(v, kNames);
+}
+
+std::string_view Name(OwnClose v) noexcept {
+  static constexpr auto kNames =
+      std::to_array<std::string_view>({"drain", "backend_drain", "max_age", "kick"});
   return NameOf(v, kNames);
 }
 

@@ -123,6 +123,15 @@ enum class BackendFailure : std::uint8_t {
   kBadAnswer,  // malformed head, or a 101 that does not hold
   kStatus,     // 502, 503 or 504 before the 101
   kLost,       // EOF without CLOSE, or reset, while relaying
+  kHung,       // no answer to a ping while relaying
+  kCount
+};
+// Why Sluice itself began to close a session that kept the rules.
+enum class OwnClose : std::uint8_t {
+  kDrain,         // the process drains
+  kBackendDrain,  // its backend drains
+  kMaxAge,        // it has reached max_connection_age
+  kKick,          // somebody asked for it
   kCount
 };
 enum class TornReason : std::uint8_t {
@@ -138,6 +147,7 @@ enum class TornReason : std::uint8_t {
 [[nodiscard]] std::string_view Name(PickHow v) noexcept;
 [[nodiscard]] std::string_view Name(BackendFailure v) noexcept;
 [[nodiscard]] std::string_view Name(TornReason v) noexcept;
+[[nodiscard]] std::string_view Name(OwnClose v) noexcept;
 
 template <class E>
 inline constexpr std::size_t kCountOf = static_cast<std::size_t>(E::kCount);
@@ -171,6 +181,8 @@ struct alignas(64) RouteBlock {
   std::array<PerEnum<ClosedBy, Counter>, kCloseSlots> closes;  // [close slot]
   PerEnum<TornReason, Counter> torn;
   Histogram<kLifeBounds> session_seconds;
+  PerEnum<OwnClose, Counter> own_closes;
+  std::array<Counter, 2> pings;  // to the backend: [0] answered, [1] not answered in time
   std::array<Counter, 6> http_requests;  // [status / 100]; 0: no answer
   Histogram<kLatencyBounds> http_request_seconds;
   std::array<Counter, kSides> backpressure_pauses;  // [the side not read]

@@ -164,6 +164,7 @@ void ForEachSide(F f) {
 constexpr std::array<std::string_view, 6> kStatusClasses{"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
 constexpr std::array<std::string_view, 2> kTlsVersions{"1.2", "1.3"};
 constexpr std::array<std::string_view, 2> kDrainHow{"clean", "forced"};
+constexpr std::array<std::string_view, 2> kPingResults{"answered", "timeout"};
 
 // Close codes whose series are there from the start; the others appear when they are first seen.
 // A counter never falls, so a series that was shown once stays.
@@ -367,6 +368,27 @@ void AppendSessions(Families& out, const RouteTable& routes, const SessionTable&
     });
   }
 
+  FamilyFiller own = CounterFamily(
+      out, "sluice_own_closes_total",
+      "Sessions that kept the rules and were closed by Sluice, by cause.");
+  for (const auto& [route, blocks] : routes) {
+    ForEach<OwnClose>([&, &route = route, &blocks = blocks](OwnClose cause) {
+      own.Add({{"route", route}, {"cause", Name(cause)}},
+              Sum(
+                  blocks, [cause](const auto& b) -> auto& { return b.own_closes[cause]; }));
+    });
+  }
+
+  FamilyFiller pings = CounterFamily(
+      out, "sluice_pings_total", "Pings of Sluice's own by the side asked and what came of them.");
+  for (const auto& [route, blocks] : routes) {
+    for (std::size_t i = 0; i < kPingResults.size(); ++i) {
+      pings.Add({{"route", route}, {"side", "backend"}, {"result", kPingResults[i]}},
+                Sum(
+                    blocks, [i](const auto& b) -> auto& { return b.pings[i]; }));
+    }
+  }
+
   FamilyFiller seconds = HistogramFamily(out, "sluice_session_seconds",
                                          "How long sessions lived, from the 101 to their end.");
   for (const auto& [route, blocks] : routes) {
@@ -541,8 +563,10 @@ void AppendRefusals(Families& out, const WorkerTable& workers) {
 }
 
 void AppendDrain(Families& out, const WorkerTable& workers, const ProcessStatus& status) {
-  GaugeFamily(out, "sluice_drain_active", "1 while a drain of that kind is under way.")
-      .Add({{"what", "process"}}, status.draining ? 1 : 0);
+  FamilyFiller active =
+      GaugeFamily(out, "sluice_drain_active", "Drains of that kind that are under way.");
+  active.Add({{"what", "process"}}, status.draining ? 1 : 0);
+  active.Add({{"what", "backend"}}, static_cast<double>(status.backend_drains));
   GaugeFamily(out, "sluice_drain_sessions_remaining", "Sessions a drain has still to close.")
       .Add({}, Sum(
                    workers, [](const auto& w) -> auto& { return w.drain_sessions_remaining; }));
@@ -563,6 +587,16 @@ void AppendConfig(Families& out, const ProcessStatus& status) {
       CounterFamily(out, "sluice_reloads_total", "Reloads of the configuration by result.");
   reloads.Add({{"result", "success"}}, static_cast<double>(status.reloads_ok));
   reloads.Add({{"result", "failure"}}, static_cast<double>(status.reloads_failed));
+  FamilyFiller takeovers = CounterFamily(
+      out, "sluice_takeovers_total",
+      "Takeovers of the listeners: done, this process took over; failed, a successor did not get "
+      "ready; refused, somebody was not let.");
+  takeovers.Add({{"result", "done"}}, static_cast<double>(status.takeovers_done));
+  takeovers.Add({{"result", "failed"}}, static_cast<double>(status.takeovers_failed));
+  takeovers.Add({{"result", "refused"}}, static_cast<double>(status.takeovers_refused));
+  GaugeFamily(out, "sluice_generation",
+              "How many processes have had these listeners one after the other, this one included.")
+      .Add({}, status.generation);
   GaugeFamily(out, "sluice_config_last_reload_successful",
               "1 when the last load of the configuration succeeded.")
       .Add({}, status.config_ok ? 1 : 0);
@@ -672,6 +706,15 @@ Gauge& Exporter::SessionsOpen(std::size_t worker, std::string_view route, std::s
                               std::string_view backend) {
   RoutePoolBackend key{std::string(route), std::string(pool), std::string(backend)};
   return BlockOf(shards_->sessions[std::move(key)], worker, shards_->workers.size()).gauge;
+}
+
+std::size_t Exporter::OpenSessions() const {
+  double open = 0;
+  for (const auto& [key, gauges] : shards_->sessions) {
+    open += Sum(
+        gauges, [](const auto& g) -> auto& { return g.gauge; });
+  }
+  return static_cast<std::size_t>(std::max(0.0, open));
 }
 
 std::string Exporter::Text(const ProcessStatus& status) const {

@@ -33,12 +33,17 @@ struct BackendStatus {
 };
 
 struct ProcessStatus {
-  bool draining = false;         // drain_active{what="process"}
+  bool draining = false;           // drain_active{what="process"}
+  std::size_t backend_drains = 0;  // drain_active{what="backend"}
   double drain_seconds = 0;      // since the drain began; 0 when not draining
   bool config_ok = true;         // config_last_reload_successful
   double config_loaded_at = 0;   // Unix time
   std::uint64_t reloads_ok = 0;  // reloads since start, the first load not counted
   std::uint64_t reloads_failed = 0;
+  unsigned generation = 1;        // how many processes took over before this one, and one
+  std::uint64_t takeovers_done = 0;
+  std::uint64_t takeovers_failed = 0;
+  std::uint64_t takeovers_refused = 0;
   std::uint64_t log_dropped = 0;  // access-log records dropped since start
   std::size_t max_connections = 0;
   std::vector<BackendStatus> backends;
@@ -71,6 +76,9 @@ class Exporter {
   // sessions_open{route,pool,backend} is a gauge over pairs; one per worker and pair.
   [[nodiscard]] Gauge& SessionsOpen(std::size_t worker, std::string_view route,
                                     std::string_view pool, std::string_view backend);
+
+  // WebSocket sessions relayed now, all workers.
+  [[nodiscard]] std::size_t OpenSessions() const;
 
   // Prometheus text format 0.0.4 of all blocks and of `status`.
   [[nodiscard]] std::string Text(const ProcessStatus& status) const;

@@ -1,5 +1,6 @@
 #include "proxy/net/socket.h"
 
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -97,6 +98,14 @@ Result<void> CheckFree(const Address& address) {
     return tl::unexpected(probe.error());
   }
   return {};
+}
+
+Result<UniqueFd> Duplicate(int fd) {
+  UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!copy.valid()) {
+    return SysErr("cannot duplicate a socket", errno);
+  }
+  return copy;
 }
 
 Result<UniqueFd> StartConnect(const Address& address) {

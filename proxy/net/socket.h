@@ -24,6 +24,9 @@ namespace sluice::net {
 // of the same user join silently and take half of the connections.
 [[nodiscard]] Result<void> CheckFree(const Address& address);
 
+// One more descriptor of the same socket.
+[[nodiscard]] Result<UniqueFd> Duplicate(int fd);
+
 // Starts a connection. The socket becomes writable when it is made or has failed; then
 // ConnectError() tells which. IsConnected() tells whether it is made already.
 [[nodiscard]] Result<UniqueFd> StartConnect(const Address& address);

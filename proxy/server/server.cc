@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -12,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <random>
 #include <utility>
 
 #include <openssl/crypto.h>
@@ -21,6 +21,7 @@
 #include "proxy/log/log.h"
 #include "proxy/net/pipe.h"
 #include "proxy/net/socket.h"
+#include "proxy/systemd/notifier.h"
 #include "proxy/ws/frame_tracker.h"
 #include "proxy/ws/upgrade.h"
 
@@ -69,26 +70,7 @@ metrics::BuildInfo Build() {
           event_get_version()};
 }
 
-tls::ServerOptions TlsOptions(const config::ListenerTls& tls, const std::string& realm) {
-  tls::ServerOptions options;
-  for (const config::Certificate& pair : tls.certificates) {
-    options.certificates.push_back({pair.chain, pair.key});
-  }
-  options.tls13_only = tls.min_version == config::TlsVersion::k13;
-  options.client_ca = tls.client_ca;
-  options.realm = realm;
-  return options;
-}
-
 }  // namespace
-
-tls::ServerOptions TlsOptions(const config::Listener& listener) {
-  return TlsOptions(listener.tls, listener.name);
-}
-
-tls::ServerOptions TlsOptions(const config::Admin& admin) {
-  return TlsOptions(admin.tls, "admin interface");  // no listener has a space in its name
-}
 
 std::size_t RaiseFileLimit() {
   rlimit limit{};
@@ -101,84 +83,80 @@ std::size_t RaiseFileLimit() {
   return static_cast<std::size_t>(limit.rlim_cur);
 }
 
-Server::Server(const config::Config& config, std::size_t workers)
+Server::Server(const config::Config& config, Launch launch, std::size_t workers)
     : config_(config),
+      launch_(std::move(launch)),
       exporter_(workers, Build()),
-      access_log_(FormatOf(config.log.access), config.log.queue, config.log.query) {}
+      access_log_(FormatOf(config.log.access), config.log.queue, config.log.query),
+      listeners_(workers, exporter_, ticket_keys_),
+      drains_(loop_, workers_),
+      began_(Now()) {
+  workers_.reserve(workers);
+}
 
-Result<std::unique_ptr<Server>> Server::Make(const config::Config& config) {
+Server::~Server() = default;
+
+Result<std::unique_ptr<Server>> Server::Make(const config::Config& config, Launch launch) {
   const std::size_t workers = config.server.workers > 0 ? config.server.workers : CoresAvailable();
   // make_unique cannot reach the private constructor.
-  std::unique_ptr<Server> server(new Server(config, workers));
-  if (auto prepared = server->Prepare(workers); !prepared) {
+  std::unique_ptr<Server> server(new Server(config, std::move(launch), workers));
+  if (auto prepared = server->Prepare(); !prepared) {
     return tl::unexpected(prepared.error());
   }
   return server;
 }
 
-Result<void> Server::Prepare(std::size_t workers) {
+Result<void> Server::Prepare() {
   auto snapshot = session::Snapshot::Make(config_);
   if (!snapshot) {
     return tl::unexpected(snapshot.error());
   }
   snapshot_ = std::move(*snapshot);
   loaded_at_ = UnixNow();
+  fds_ = RaiseFileLimit();
+  shared_.max_connections = MostConnections(config_);
+  std::random_device entropy;
+  shared_.ping_secret = std::uint64_t{entropy()} << 32U | entropy();
 
-  const std::size_t fds = RaiseFileLimit();
-  // A session takes two descriptors: its client and its backend leg.
-  const std::size_t reserved = kReservedFds + workers * (kWorkerFds + config_.listeners.size());
-  const std::size_t possible = fds > reserved * 2 ? (fds - reserved) / 2 : fds / 4;
-  shared_.max_connections =
-      config_.limits.max_connections > 0 ? config_.limits.max_connections : possible;
-
-  for (std::size_t i = 0; i < workers; ++i) {
+  for (std::size_t i = 0; i < workers_.capacity(); ++i) {
     metrics::WorkerBlock& block = exporter_.Worker(i);
     block.http_parse_errors.Register(http::FaultLabels());
     block.protocol_errors[Index(Side::kClient)].Register(ws::FaultReasons());
     block.protocol_errors[Index(Side::kBackend)].Register(ws::FaultReasons());
-    workers_.push_back(std::make_unique<Worker>(i, shared_, access_log_, block, MakeView(i)));
+    workers_.push_back(
+        std::make_unique<Worker>(i, shared_, access_log_, block, MakeView(i, snapshot_)));
   }
-  for (std::size_t i = 0; i < config_.listeners.size(); ++i) {
-    if (auto bound = BindListener(i); !bound) {
+  auto passed = TakeOffer();
+  if (!passed) {
+    return tl::unexpected(passed.error());
+  }
+  auto change = listeners_.Prepare(config_, std::move(*passed));
+  if (!change) {
+    return tl::unexpected(change.error());
+  }
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    for (WorkerListener& listener : change->by_worker[i]) {
+      workers_[i]->Listen(std::move(listener));
+    }
+  }
+  listeners_.Commit(*change);
+  if (config_.admin.enabled) {
+    if (auto bound = BindAdmin(); !bound) {
       return bound;
     }
   }
-  return config_.admin.enabled ? BindAdmin() : Result<void>();
+  return ServeTakeover();
 }
 
-Result<void> Server::BindListener(std::size_t index) {
-  const config::Listener& listener = config_.listeners[index];
-  auto address = net::Address::FromNumeric(listener.host, listener.port);
-  if (!address) {
-    return tl::unexpected(address.error());
+// A session takes two descriptors: its client and its backend leg.
+std::size_t Server::MostConnections(const config::Config& config) const {
+  if (config.limits.max_connections > 0) {
+    return config.limits.max_connections;
   }
-  if (auto free = net::CheckFree(*address); !free) {
-    return free;
-  }
-  for (const auto& worker : workers_) {
-    std::unique_ptr<tls::ServerContext> tls;
-    if (listener.is_tls()) {
-      auto made = tls::ServerContext::Make(TlsOptions(listener), ticket_keys_);
-      if (!made) {
-        return tl::unexpected(made.error());
-      }
-      tls = std::move(*made);
-      if (worker == workers_.front()) {
-        for (const tls::CertificateInfo& info : tls->certificates()) {
-          certificates_.push_back({listener.name, info.name, static_cast<double>(info.not_after)});
-        }
-      }
-    }
-    auto fd = net::Listen(*address);
-    if (!fd) {
-      return tl::unexpected(fd.error());
-    }
-    // Port 0: the first worker's socket gets a port, the others join it.
-    address->set_port(net::Address::OfSocket(fd->get()).port());
-    worker->AddListener(std::move(*fd), index, std::move(tls));
-  }
-  bound_.push_back({listener.name, *address, listener.is_tls()});
-  return {};
+  // Of every listening socket there are two: the worker's, and the one kept for a successor.
+  const std::size_t reserved =
+      kReservedFds + workers_.capacity() * (kWorkerFds + 2 * config.listeners.size());
+  return fds_ > reserved * 2 ? (fds_ - reserved) / 2 : fds_ / 4;
 }
 
 Result<void> Server::BindAdmin() {
@@ -186,127 +164,74 @@ Result<void> Server::BindAdmin() {
   if (!address) {
     return tl::unexpected(address.error());
   }
-  if (auto free = net::CheckFree(*address); !free) {
-    return tl::unexpected(Error{"admin: " + free.error().message, free.error().sys_errno});
-  }
-  auto fd = net::Listen(*address);
-  if (!fd) {
-    return tl::unexpected(fd.error());
-  }
-  if (config_.admin.is_tls()) {
-    auto made = tls::ServerContext::Make(TlsOptions(config_.admin), ticket_keys_);
-    if (!made) {
-      return tl::unexpected(made.error());
+  // The predecessor's, if it is the same.
+  const net::Address passed =
+      admin_socket_.valid() ? net::Address::OfSocket(admin_socket_.get()) : net::Address();
+  const bool same = config_.admin.port == 0 ? passed.Ip() == address->Ip()
+                                            : passed.Text() == address->Text();
+  if (!admin_socket_.valid() || !same) {
+    if (auto free = net::CheckFree(*address); !free) {
+      return tl::unexpected(Error{"admin: " + free.error().message, free.error().sys_errno});
     }
-    admin_tls_ = std::move(*made);
+    auto fd = net::Listen(*address);
+    if (!fd) {
+      return tl::unexpected(fd.error());
+    }
+    admin_socket_ = std::move(*fd);
   }
-  admin_address_ = net::Address::OfSocket(fd->get());
-  admin_socket_ = std::move(*fd);
+  admin_address_ = net::Address::OfSocket(admin_socket_.get());
+  return LoadAdminTls(config_.admin);
+}
+
+Result<void> Server::LoadAdminTls(const config::Admin& admin) {
+  if (!admin.enabled || !admin.is_tls()) {
+    return {};
+  }
+  auto made = tls::ServerContext::Make(TlsOptions(admin), ticket_keys_);
+  if (!made) {
+    return tl::unexpected(made.error());
+  }
+  admin_tls_ = std::move(*made);
   return {};
 }
 
-LocalPtr<const session::View> Server::MakeView(std::size_t worker) {
+LocalPtr<const session::View> Server::MakeView(std::size_t worker,
+                                               const std::shared_ptr<const session::Snapshot>& of) {
   auto view = std::make_unique<session::View>();
-  view->snapshot = snapshot_;
-  for (const session::Route& route : snapshot_->routes) {
+  view->snapshot = of;
+  for (const session::Route& route : of->routes) {
     session::View::RouteSeries series;
     series.block = &exporter_.Route(worker, route.config.name);
-    for (const config::Backend& backend : snapshot_->pools[route.pool]->config.backends) {
+    for (const config::Backend& backend : of->pools[route.pool]->config.backends) {
       series.sessions_open.push_back(
           &exporter_.SessionsOpen(worker, route.config.name, route.config.pool, backend.name));
     }
     view->routes.push_back(std::move(series));
   }
-  for (const auto& pool : snapshot_->pools) {
+  for (const auto& pool : of->pools) {
     std::vector<metrics::BackendBlock*> blocks;
     for (const config::Backend& backend : pool->config.backends) {
       blocks.push_back(&exporter_.Backend(worker, pool->config.name, backend.name));
     }
     view->backends.push_back(std::move(blocks));
   }
-  for (const config::Listener& listener : config_.listeners) {
-    view->listeners.push_back(&exporter_.Listener(worker, listener.name, listener.is_tls()));
-  }
   return LocalPtr<const session::View>(view.release());
 }
 
-// What the admin interface can ask of this process.
-class Server::AdminOperations final : public admin::Operations {
- public:
-  explicit AdminOperations(Server& server) : server_(server) {}
-
-  std::string MetricsText() override { return server_.exporter_.Text(server_.Status()); }
-
-  admin::ReadinessInfo Readiness() override {
-    return server_.stop_signals_ > 0 ? admin::ReadinessInfo{false, "draining"}
-                                     : admin::ReadinessInfo{};
-  }
-
-  std::string ConfigJson() override { return "{}\n"; }
-
-  admin::StatusInfo Status() override {
-    admin::StatusInfo status;
-    status.version = kVersion;
-    status.pid = ::getpid();
-    status.workers = server_.workers_.size();
-    status.connections = server_.shared_.connections.load(std::memory_order_relaxed);
-    status.max_connections = server_.shared_.max_connections;
-    status.draining = server_.stop_signals_ > 0;
-    status.config_loaded_at = server_.loaded_at_;
-    return status;
-  }
-
-  std::vector<admin::BackendInfo> Backends() override { return {}; }
-
-  admin::Outcome<admin::BackendInfo> StartDrain(std::string_view, std::string_view,
-                                                const admin::DrainOrder&) override {
-    return Unavailable();
-  }
-
-  admin::Outcome<admin::BackendInfo> Undrain(std::string_view, std::string_view) override {
-    return Unavailable();
-  }
-
-  void Sessions(const admin::SessionFilter&,
-                std::function<void(admin::SessionList)> done) override {
-    done({});
-  }
-
-  void Kick(const admin::KickOrder&, std::function<void(std::size_t)> done) override { done(0); }
-
-  admin::Outcome<admin::ReloadReport> Reload() override { return Unavailable(); }
-
-  void StartProcessDrain() override {
-    if (++server_.stop_signals_ == 1) {
-      server_.StartDrain();
-    }
-  }
-
- private:
-  static tl::unexpected<admin::Problem> Unavailable() {
-    admin::Problem problem;
-    problem.status = 501;
-    problem.detail = "This version cannot do that.";
-    return tl::unexpected<admin::Problem>(std::move(problem));
-  }
-
-  Server& server_;
-};
-
-Server::~Server() = default;
-
-void Server::Run() {
+Result<void> Server::Run() {
   // Signals are the control thread's: the workers start with them blocked.
   sigset_t blocked;
   sigset_t before;
   sigemptyset(&blocked);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD}) {
     sigaddset(&blocked, signal);
   }
   pthread_sigmask(SIG_BLOCK, &blocked, &before);
   term_event_.Add<&Server::OnStopSignal>(loop_.base(), SIGTERM, EV_SIGNAL | EV_PERSIST, this);
   int_event_.Add<&Server::OnStopSignal>(loop_.base(), SIGINT, EV_SIGNAL | EV_PERSIST, this);
   hup_event_.Add<&Server::OnReloadSignal>(loop_.base(), SIGHUP, EV_SIGNAL | EV_PERSIST, this);
+  usr2_event_.Add<&Server::OnTakeoverSignal>(loop_.base(), SIGUSR2, EV_SIGNAL | EV_PERSIST, this);
+  child_event_.Add<&Server::OnChildSignal>(loop_.base(), SIGCHLD, EV_SIGNAL | EV_PERSIST, this);
   running_ = workers_.size();
   for (const auto& worker : workers_) {
     threads_.emplace_back([this, one = worker.get()] {
@@ -321,33 +246,55 @@ void Server::Run() {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 
   ticket_timer_.Arm<&Server::OnTicketTimer>(loop_.base(), kTicketLife, this);
-  if (admin_socket_.valid()) {
-    operations_ = std::make_unique<AdminOperations>(*this);
-    admin_ = std::make_unique<admin::AdminServer>(loop_, std::move(admin_socket_),
-                                                  admin::AdminAccess{config_.admin.token},
-                                                  admin_tls_, admin::Api(*operations_));
+  // Before anything else is told: whoever waits for this process may rely on the old one's end.
+  const Result<void> taken = FinishTakeover();
+  if (!taken) {
+    spdlog::error("takeover failed: {}", taken.error().message);
+    DrainWorkers({}, Worker::Leave::kHandOver);
+    for (const auto& worker : workers_) {
+      worker->Hurry(kHurry);
+    }
+    admin_socket_.Reset();
+  } else {
+    Announce();
   }
-  for (const Bound& bound : bound_) {
-    spdlog::info("listening name={} address={} tls={}", bound.name, bound.address.Text(),
-                 bound.tls);
-  }
-  if (admin_) {
-    spdlog::info("admin address={}", admin_address_.Text());
-  }
-  spdlog::info("serving version={} workers={} max_connections={}", kVersion, workers_.size(),
-               shared_.max_connections);
-  WriteReadyFile();
 
   loop_.Run();
   for (std::thread& thread : threads_) {
     thread.join();
   }
   spdlog::info("stopped");
+  return taken;
 }
 
+// Everything serves: opens the admin interface and tells whoever waits for it.
+void Server::Announce() {
+  if (admin_socket_.valid()) {
+    admin_ = std::make_unique<admin::AdminServer>(loop_, std::move(admin_socket_), admin::AdminAccess{config_.admin.token},
+                                                  admin_tls_, admin::Api(*this));
+    spdlog::info("admin address={}", admin_address_.Text());
+  }
+  spdlog::info("serving version={} workers={} max_connections={}", kVersion, workers_.size(),
+               shared_.max_connections.load());
+  WriteReadyFile();
+  systemd::NotifyReady("serving");
+  if (const auto period = systemd::WatchdogPeriod()) {
+    watchdog_period_ = *period;
+    OnWatchdogTimer(0);
+  }
+}
+
+// Signals.
+
 void Server::OnStopSignal(short) noexcept {
-  if (++stop_signals_ == 1) {
-    StartDrain();
+  if (!draining_) {
+    StartProcessDrain();
+    return;
+  }
+  if (successor_pid_ != 0 && !told_to_stop_) {
+    told_to_stop_ = true;  // it ends anyway, in its time
+    spdlog::info("draining already since the takeover connections={}",
+                 shared_.connections.load(std::memory_order_relaxed));
     return;
   }
   spdlog::info("second signal: closing at once limit_ms={}", kHurry.count());
@@ -356,23 +303,8 @@ void Server::OnStopSignal(short) noexcept {
   }
 }
 
-void Server::StartDrain() noexcept {
-  drain_began_ = Now();
-  spdlog::info("draining connections={} window_ms={}",
-               shared_.connections.load(std::memory_order_relaxed), config_.drain.window.count());
-  drain::DrainOptions options;
-  options.ready_delay = config_.drain.ready_delay;
-  options.window = config_.drain.window;
-  options.grace = config_.drain.grace;
-  // The cap is for the whole process; sessions are spread evenly enough over the workers.
-  options.rate = config_.drain.rate / static_cast<double>(workers_.size());
-  for (const auto& worker : workers_) {
-    worker->StartDrain(options);
-  }
-}
-
 void Server::OnReloadSignal(short) noexcept {
-  spdlog::warn("SIGHUP: reloading is not available in this version, nothing has changed");
+  ReloadConfig();
 }
 
 void Server::OnTicketTimer(short) noexcept {
@@ -382,18 +314,48 @@ void Server::OnTicketTimer(short) noexcept {
   ticket_timer_.Arm<&Server::OnTicketTimer>(loop_.base(), kTicketLife, this);
 }
 
-// Admin.
+void Server::OnWatchdogTimer(short) noexcept {
+  systemd::NotifyWatchdog();
+  watchdog_timer_.Arm<&Server::OnWatchdogTimer>(loop_.base(), watchdog_period_, this);
+}
 
-metrics::ProcessStatus Server::Status() const {
+// Drain.
+
+drain::DrainOptions Server::DrainOptionsOf(const config::Drain& drain) const {
+  return {drain.ready_delay, drain.window, drain.grace, drain.rate};
+}
+
+void Server::DrainWorkers(const drain::DrainOptions& whole, Worker::Leave leave) noexcept {
+  draining_ = true;
+  drain_began_ = Now();
+  // The workers' are the last descriptors from now on, so that their closing is final.
+  listeners_.LetGo();
+  drain::DrainOptions options = whole;
+  // The cap is for the whole process; sessions are spread evenly enough over the workers.
+  options.rate = whole.rate / static_cast<double>(workers_.size());
+  for (const auto& worker : workers_) {
+    worker->StartDrain(options, leave);
+  }
+}
+
+metrics::ProcessStatus Server::ProcessStatus() const {
   metrics::ProcessStatus status;
-  status.draining = stop_signals_ > 0;
+  status.draining = draining_;
   if (status.draining) {
     status.drain_seconds = std::chrono::duration<double>(Now() - drain_began_).count();
   }
+  status.backend_drains = drains_.running();
+  status.generation = generation_;
+  status.takeovers_done = takeovers_done_;
+  status.takeovers_failed = takeovers_failed_;
+  status.takeovers_refused = takeovers_refused_;
+  status.config_ok = last_reload_ok_;
   status.config_loaded_at = loaded_at_;
+  status.reloads_ok = reloads_ok_;
+  status.reloads_failed = reloads_failed_;
   status.log_dropped = access_log_.dropped();
   status.max_connections = shared_.max_connections;
-  status.certificates = certificates_;
+  status.certificates = listeners_.certificates();
   for (const auto& pool : snapshot_->pools) {
     for (const balance::Backend& backend : pool->backends.backends()) {
       status.backends.push_back(
@@ -417,7 +379,7 @@ void Server::WriteReadyFile() const {
     text += ",\"admin\":\"" + admin_address_.Text() + "\"";
   }
   text += ",\"listeners\":[";
-  for (const Bound& bound : bound_) {
+  for (const Bound& bound : listeners_.bound()) {
     if (text.back() != '[') {
       text += ',';
     }

@@ -15,6 +15,13 @@ namespace {
 constexpr std::size_t kScratch = 128 * 1024;
 constexpr Millis kTick{1'000};
 
+// A loop that is later than this has stood still, and what its peers are blamed for may be our own
+// doing.
+constexpr Millis kStall{1'000};
+
+// Sessions are looked after at this grain, so that one walk over them serves many.
+constexpr Millis kLookGrain{50};
+
 // So many connections above the limit are let in to be told so; more are closed at once, before a
 // TLS handshake is spent on them. They fit into the descriptors that are kept free.
 constexpr std::size_t kTold = 16;
@@ -48,19 +55,13 @@ Worker::Worker(std::size_t index, Shared& shared, log::AccessLog& access_log,
                 block,
                 *this,
                 std::move(view),
-                session::Intake::kOpen} {}
+                session::Intake::kOpen,
+                session::HandshakeRation(),
+                Instant(),
+                shared.ping_secret} {}
 
 Worker::~Worker() {
   assert(sessions_.empty());
-}
-
-void Worker::AddListener(UniqueFd fd, std::size_t tag, std::unique_ptr<tls::ServerContext> tls) {
-  if (listeners_.size() <= tag) {
-    listeners_.resize(tag + 1);
-  }
-  net::AcceptSink& sink = *this;  // privately ours: make_unique could not convert it
-  listeners_[tag].listener = std::make_unique<net::Listener>(loop_, std::move(fd), tag, sink);
-  listeners_[tag].tls = std::move(tls);
 }
 
 void Worker::Run() {
@@ -68,33 +69,89 @@ void Worker::Run() {
   tick_.Arm<&Worker::OnTick>(loop_.base(), kTick, this);
   loop_.Run();
   tick_.Cancel();
+  look_timer_.Cancel();
+}
+
+// Configuration.
+
+Worker::Listening* Worker::Find(std::size_t tag) noexcept {
+  const auto found = std::find_if(listeners_.begin(), listeners_.end(),
+                                  [tag](const Listening& one) { return one.tag == tag; });
+  return found == listeners_.end() ? nullptr : &*found;
+}
+
+void Worker::Listen(WorkerListener listener) {
+  Listening* one = Find(listener.tag);
+  if (one == nullptr) {
+    one = &listeners_.emplace_back();
+    one->tag = listener.tag;
+  }
+  one->view = std::move(listener.view);
+  net::AcceptSink& sink = *this;  // privately ours: make_unique could not convert it
+  for (UniqueFd& fd : listener.sockets) {
+    one->sockets.push_back(
+        std::make_unique<net::Listener>(loop_, std::move(fd), listener.tag, sink));
+  }
+}
+
+void Worker::CloseListener(std::size_t tag) noexcept {
+  Listening* one = Find(tag);
+  if (one == nullptr) {
+    return;
+  }
+  for (const auto& socket : one->sockets) {
+    socket->Close();  // may accept what waits, so `one` has to be there still
+  }
+  listeners_.erase(listeners_.begin() + (one - listeners_.data()));
+}
+
+void Worker::Update(WorkerUpdate update) {
+  // The queue copies what it holds, and what it holds here cannot be copied.
+  auto box = std::make_shared<WorkerUpdate>(std::move(update));
+  loop_.Post([this, box] { Apply(std::move(*box)); });
+}
+
+void Worker::Apply(WorkerUpdate update) {
+  if (plan_) {
+    return;  // on the way out nothing is taken up any more
+  }
+  const http::HeadLimits& limits = update.view->snapshot->head_limits;
+  services_.request_parser = http::RequestParser(limits);
+  services_.response_parser = http::ResponseParser(limits);
+  services_.view = std::move(update.view);
+  for (WorkerListener& listener : update.listeners) {
+    Listen(std::move(listener));
+  }
+  for (const std::size_t tag : update.closed) {
+    CloseListener(tag);
+  }
 }
 
 // Connections.
 
 void Worker::OnAccept(net::Listener& listener, UniqueFd fd, const net::Address& peer) noexcept {
-  const std::size_t tag = listener.tag();
-  services_.view->listeners[tag]->accepts.Add();
+  const LocalPtr<const session::ListenerView>& view = Find(listener.tag())->view;
+  view->block->accepts.Add();
   const std::size_t open = shared_.connections.fetch_add(1, std::memory_order_relaxed) + 1;
-  if (open > shared_.max_connections + kTold) {
+  const std::size_t most = shared_.max_connections.load(std::memory_order_relaxed);
+  if (open > most + kTold) {
     shared_.connections.fetch_sub(1, std::memory_order_relaxed);
     services_.block.rate_limited[metrics::Refused::kConnections].Add();
     return;
   }
   std::unique_ptr<tls::TlsTransport> transport;
-  if (const auto& tls = listeners_[tag].tls) {
-    transport = tls::TlsTransport::Accept(*tls, fd.get(), tls_buffers_);
+  if (view->is_tls()) {
+    transport = tls::TlsTransport::Accept(*view->tls, fd.get(), tls_buffers_);
     if (!transport) {
       shared_.connections.fetch_sub(1, std::memory_order_relaxed);
       return;  // out of memory for this one
     }
   }
   const std::uint64_t id = static_cast<std::uint64_t>(index_) << kIdShift | ++next_session_;
-  auto session =
-      std::make_unique<session::Session>(services_, id, tag, peer, open > shared_.max_connections);
+  auto session = std::make_unique<session::Session>(services_, id, view, peer, open > most);
   session->slot = static_cast<std::uint32_t>(sessions_.size());
   session::Session& added = *session;
-  sessions_.push_back(std::move(session));
+  sessions_.push_back({std::move(session), Instant::max()});
   added.Start(std::move(fd), std::move(transport));
 }
 
@@ -107,32 +164,82 @@ void Worker::OnAcceptPaused(net::Listener&, int sys_errno) noexcept {
   services_.block.accept_paused[reason].Add();
 }
 
+void Worker::OnLasting(session::Session& session) noexcept {
+  if (const Instant first = session.FirstLook(); first != Instant::max()) {
+    sessions_[session.slot].look_at = first;
+    if (first < look_armed_) {
+      look_armed_ = first;
+      ArmLookTimer();
+    }
+  }
+  if (closing_) {
+    schedule_.AddLate(session, *plan_, loop_.now(), random_);
+    ArmDrainTimer(std::min(schedule_.next(), plan_->kill_at()));
+  }
+  for (const auto& closer : backend_closers_) {
+    closer->OnLasting(session);
+  }
+}
+
+void Worker::OnLastingOver(session::Session& session) noexcept {
+  sessions_[session.slot].look_at = Instant::max();
+  schedule_.Forget(session.id());
+  for (const auto& closer : backend_closers_) {
+    if (closer->OnOver(session)) {
+      services_.block.drain_closed[0].Add();
+      NoteRemaining();
+    }
+  }
+}
+
 void Worker::Retire(session::Session& session) noexcept {
   shared_.connections.fetch_sub(1, std::memory_order_relaxed);
+  bool drained = closing_;
   if (closing_) {
-    by_id_.erase(session.id());
+    schedule_.Forget(session.id());
+  }
+  for (const auto& closer : backend_closers_) {
+    drained = closer->OnOver(session) || drained;
+  }
+  if (drained) {
     services_.block.drain_closed[session.was_forced() ? 1 : 0].Add();
   }
   const std::size_t slot = session.slot;
-  std::unique_ptr<session::Session> dead = std::move(sessions_[slot]);
+  std::unique_ptr<session::Session> dead = std::move(sessions_[slot].session);
   if (slot + 1 != sessions_.size()) {
     sessions_[slot] = std::move(sessions_.back());
-    sessions_[slot]->slot = session.slot;
+    sessions_[slot].session->slot = session.slot;
   }
   sessions_.pop_back();
   loop_.Bury(std::move(dead));
+  if (drained) {
+    NoteRemaining();
+  }
   if (closing_) {
-    services_.block.drain_sessions_remaining.Set(static_cast<std::int64_t>(sessions_.size()));
     MaybeStop();
   }
+}
+
+void Worker::Visit(std::function<void(session::Session&)> visit, std::function<void()> done) {
+  loop_.Post([this, visit = std::move(visit), done = std::move(done)] {
+    // From the back: one that ends is replaced by the last one, which was visited already.
+    for (std::size_t i = sessions_.size(); i-- > 0;) {
+      visit(*sessions_[i].session);
+    }
+    done();
+  });
 }
 
 // Once a second.
 
 void Worker::OnTick(short) noexcept {
   const Instant now = Now();
+  const Instant::duration late = now - tick_due_;
   services_.block.loop_lag_seconds.Observe(
-      std::max(0.0, std::chrono::duration<double>(now - tick_due_).count()));
+      std::max(0.0, std::chrono::duration<double>(late).count()));
+  if (late > kStall) {
+    services_.stalled_at = now;
+  }
   const std::uint64_t busy = ThreadCpuMicros();
   services_.block.loop_busy_micros.Add(busy - busy_micros_);
   busy_micros_ = busy;
@@ -142,16 +249,111 @@ void Worker::OnTick(short) noexcept {
   tick_.Arm<&Worker::OnTick>(loop_.base(), kTick, this);
 }
 
-// Drain.
+// Age and heartbeats: one timer for all sessions, set to the first that wants to be looked after.
 
-void Worker::StartDrain(const drain::DrainOptions& options) {
-  loop_.Post([this, options] {
+void Worker::ArmLookTimer() noexcept {
+  const auto delay = std::chrono::ceil<Millis>(look_armed_ - loop_.now());
+  look_timer_.Arm<&Worker::OnLookTimer>(loop_.base(), std::max(delay, kLookGrain), this);
+}
+
+void Worker::OnLookTimer(short) noexcept {
+  const Instant now = loop_.now();
+  Instant next = Instant::max();
+  for (std::size_t i = sessions_.size(); i-- > 0;) {
+    if (sessions_[i].look_at <= now) {
+      const std::size_t before = sessions_.size();
+      sessions_[i].look_at = Instant::max();
+      const Instant at = sessions_[i].session->LookAfter(now);
+      if (sessions_.size() != before) {
+        continue;  // it has ended, and the last one, looked after already, is in its place
+      }
+      sessions_[i].look_at = at;
+    }
+    next = std::min(next, sessions_[i].look_at);
+  }
+  look_armed_ = next;
+  if (next == Instant::max()) {
+    look_timer_.Cancel();
+  } else {
+    ArmLookTimer();
+  }
+}
+
+// Drain of a backend.
+
+void Worker::StartBackendDrain(std::shared_ptr<BackendDrain> drain) {
+  loop_.Post([this, drain = std::move(drain)] {
+    DropCloser([&](const BackendCloser& closer) { return closer.drain()->state == drain->state; });
+    const balance::BackendState* state = drain->state.get();
+    std::vector<session::Session*> mine;
+    for (const Held& held : sessions_) {
+      if (held.session->backend_state() == state && held.session->lasting()) {
+        mine.push_back(held.session.get());
+      }
+    }
+    backend_closers_.push_back(std::make_unique<BackendCloser>(
+        loop_, random_, drain, [this, state] { CutLegsTo(*state); }));
+    backend_closers_.back()->Begin(mine);
+    NoteRemaining();
+  });
+}
+
+// At the deadline: also plain requests that the backend has not answered.
+void Worker::CutLegsTo(const balance::BackendState& state) noexcept {
+  for (std::size_t i = sessions_.size(); i-- > 0;) {
+    session::Session& session = *sessions_[i].session;
+    if (session.backend_state() == &state) {
+      session.Cut("backend_drain_deadline");
+    }
+  }
+}
+
+template <class Matches>
+void Worker::DropCloser(Matches matches) {
+  const auto found =
+      std::find_if(backend_closers_.begin(), backend_closers_.end(),
+                   [&](const auto& closer) { return matches(*closer); });
+  if (found != backend_closers_.end()) {
+    (*found)->Stop();
+    loop_.Bury(std::move(*found));  // its timer may be on the stack
+    backend_closers_.erase(found);
+  }
+}
+
+void Worker::StopBackendDrain(std::shared_ptr<BackendDrain> drain) {
+  loop_.Post([this, drain = std::move(drain)] {
+    DropCloser([&](const BackendCloser& closer) { return closer.drain() == drain; });
+    NoteRemaining();
+  });
+}
+
+void Worker::NoteRemaining() noexcept {
+  std::size_t remaining = closing_ ? sessions_.size() : 0;
+  if (!closing_) {
+    for (const auto& closer : backend_closers_) {
+      remaining += closer->remaining();
+    }
+  }
+  services_.block.drain_sessions_remaining.Set(static_cast<std::int64_t>(remaining));
+}
+
+// Drain of the process.
+
+void Worker::StartDrain(const drain::DrainOptions& options, Leave leave) {
+  loop_.Post([this, options, leave] {
     if (plan_) {
       return;
     }
+    leave_ = leave;
     plan_ = std::make_unique<drain::DrainPlan>(options);
     plan_->Start(Now());
-    services_.intake = session::Intake::kRefuseUpgrades;
+    if (leave == Leave::kHandOver) {
+      // Not one more is accepted: whoever waits, and whoever comes, is served by the other process.
+      listeners_.clear();
+      services_.intake = session::Intake::kLastRequest;
+    } else {
+      services_.intake = session::Intake::kRefuseUpgrades;
+    }
     StepDrain();
   });
 }
@@ -161,13 +363,9 @@ void Worker::Hurry(Millis limit) {
     if (!plan_) {
       plan_ = std::make_unique<drain::DrainPlan>(drain::DrainOptions{});
     }
-    plan_->Hurry(Now(), limit);
-    if (closing_) {
-      const Instant now = Now();
-      for (Close& close : closes_) {
-        close.at = now;
-      }
-    }
+    const Instant now = Now();
+    plan_->Hurry(now, limit);
+    schedule_.Hurry(now);
     StepDrain();
   });
 }
@@ -202,50 +400,30 @@ void Worker::StepDrain() noexcept {
   if (!closing_) {
     BeginClosing();
   }
-  while (!closes_.empty() && closes_.back().at <= now) {
-    const std::uint64_t id = closes_.back().session;
-    closes_.pop_back();
-    if (const auto found = by_id_.find(id); found != by_id_.end()) {
-      found->second->Drain();
-    }
+  for (session::Session* session : schedule_.TakeDue(now)) {
+    session->Drain();
   }
-  Instant next = plan_->kill_at();
-  if (!closes_.empty()) {
-    next = std::min(next, closes_.back().at);
-  }
-  ArmDrainTimer(next);
+  ArmDrainTimer(std::min(schedule_.next(), plan_->kill_at()));
 }
 
 void Worker::BeginClosing() noexcept {
   closing_ = true;
-  services_.intake = session::Intake::kClosing;
-  services_.block.drain_sessions_remaining.Set(static_cast<std::int64_t>(sessions_.size()));
+  if (services_.intake != session::Intake::kLastRequest) {
+    services_.intake = session::Intake::kClosing;
+  }
+  NoteRemaining();
   std::vector<session::Session*> others;
-  std::size_t relays = 0;
-  for (const auto& session : sessions_) {
-    by_id_.emplace(session->id(), session.get());
-    if (session->relaying()) {
-      ++relays;
-    } else {
-      others.push_back(session.get());
-    }
+  std::vector<session::Session*> lasting;
+  for (const Held& held : sessions_) {
+    (held.session->lasting() ? lasting : others).push_back(held.session.get());
   }
-  std::size_t i = 0;
-  for (const auto& session : sessions_) {
-    if (session->relaying()) {
-      closes_.push_back({plan_->CloseAt(i++, relays, random_), session->id()});
-    }
-  }
-  std::sort(closes_.begin(), closes_.end(),
-            [](const Close& a, const Close& b) { return a.at > b.at; });
+  schedule_.Begin(lasting, *plan_, random_);
   for (session::Session* session : others) {
     session->Drain();
   }
   // After the sessions: what is still in the accept queues is served its answer, not a FIN.
-  for (Listening& one : listeners_) {
-    if (one.listener) {
-      one.listener->Close();
-    }
+  while (!listeners_.empty()) {
+    CloseListener(listeners_.back().tag);
   }
   accepting_ = false;
   MaybeStop();
@@ -253,7 +431,7 @@ void Worker::BeginClosing() noexcept {
 
 void Worker::CutAll() noexcept {
   while (!sessions_.empty()) {
-    sessions_.back()->Cut();
+    sessions_.back().session->Cut();
   }
   MaybeStop();
 }

@@ -9,65 +9,107 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
 #include "proxy/base/local_ptr.h"
 #include "proxy/drain/drain_plan.h"
 #include "proxy/net/listener.h"
+#include "proxy/server/backend_closer.h"
+#include "proxy/server/close_schedule.h"
 #include "proxy/session/services.h"
 #include "proxy/session/session.h"
-#include "proxy/tls/server_context.h"
 #include "proxy/tls/tls_transport.h"
 
 namespace sluice::server {
 
 // What all workers share. The counters are touched when a connection begins or ends.
 struct Shared {
-  std::atomic<std::size_t> connections{0};  // open client connections of all workers
-  std::size_t max_connections = 0;
+  std::atomic<std::size_t> connections{0};      // open client connections of all workers
+  std::atomic<std::size_t> max_connections{0};  // written by the control thread
+  std::uint64_t ping_secret = 0;                // set before a worker runs
   session::IpCounter ips;
+};
+
+// What one listener of the configuration is for one worker.
+struct WorkerListener {
+  std::size_t tag = 0;                             // the server's number of the listener
+  LocalPtr<const session::ListenerView> view;      // replaces the one before
+  std::vector<UniqueFd> sockets;                   // in addition to those it has
+};
+
+// What a new configuration changes for one worker.
+struct WorkerUpdate {
+  LocalPtr<const session::View> view;
+  std::vector<WorkerListener> listeners;  // added, or with another view
+  std::vector<std::size_t> closed;        // tags
 };
 
 class Worker final : private net::AcceptSink, private session::SessionOwner {
  public:
+  // What becomes of the listening sockets when the process drains.
+  enum class Leave : std::uint8_t {
+    kClose,    // nobody else has them: what waits in their queues is served
+    kHandOver  // another process has them too and serves what waits; nothing more is accepted here
+  };
+
   // `access_log`, `block` and `shared` outlive the worker.
   Worker(std::size_t index, Shared& shared, log::AccessLog& access_log, metrics::WorkerBlock& block,
          LocalPtr<const session::View> view);
   ~Worker();
 
-  // Before Run(): one listening socket; `tag` is the listener's index in the config, `tls` its
-  // context or null.
-  void AddListener(UniqueFd fd, std::size_t tag, std::unique_ptr<tls::ServerContext> tls);
+  // Before Run().
+  void Listen(WorkerListener listener);
 
   // Serves until it has drained.
   void Run();
 
   // Any thread.
-  void StartDrain(const drain::DrainOptions& options);
+  void Update(WorkerUpdate update);
+  void StartDrain(const drain::DrainOptions& options, Leave leave);
   void Hurry(Millis limit);
+  // Replaces an earlier drain of the same backend.
+  void StartBackendDrain(std::shared_ptr<BackendDrain> drain);
+  // What it has not begun to close stays open.
+  void StopBackendDrain(std::shared_ptr<BackendDrain> drain);
+  // Calls `visit` for every session, which may end it, and then `done`; both in the worker's thread.
+  void Visit(std::function<void(session::Session&)> visit, std::function<void()> done);
 
  private:
   struct Listening {
-    std::unique_ptr<net::Listener> listener;
-    std::unique_ptr<tls::ServerContext> tls;  // null: plain
+    std::size_t tag = 0;
+    LocalPtr<const session::ListenerView> view;
+    std::vector<std::unique_ptr<net::Listener>> sockets;
   };
-  struct Close {
-    Instant at;
-    std::uint64_t session;
+
+  struct Held {
+    std::unique_ptr<session::Session> session;
+    Instant look_at = Instant::max();  // when Session::LookAfter is due
   };
 
   void OnAccept(net::Listener& listener, UniqueFd fd, const net::Address& peer) noexcept override;
   void OnAcceptPaused(net::Listener& listener, int sys_errno) noexcept override;
   void Retire(session::Session& session) noexcept override;
+  void OnLasting(session::Session& session) noexcept override;
+  void OnLastingOver(session::Session& session) noexcept override;
+
+  [[nodiscard]] Listening* Find(std::size_t tag) noexcept;
+  void CloseListener(std::size_t tag) noexcept;
+  void Apply(WorkerUpdate update);
+
+  void CutLegsTo(const balance::BackendState& state) noexcept;
+  template <class Matches>
+  void DropCloser(Matches matches);
 
   void OnTick(short what) noexcept;
+  void OnLookTimer(short what) noexcept;
+  void ArmLookTimer() noexcept;
   void OnDrainTimer(short what) noexcept;
   void StepDrain() noexcept;
   void BeginClosing() noexcept;
   void CutAll() noexcept;
   void MaybeStop() noexcept;
   void ArmDrainTimer(Instant at) noexcept;
+  void NoteRemaining() noexcept;
 
   std::size_t index_;
   Shared& shared_;
@@ -76,20 +118,23 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   Random random_;
   tls::SharedBuffers tls_buffers_;
   session::Services services_;
-  std::vector<Listening> listeners_;  // by tag
-  std::vector<std::unique_ptr<session::Session>> sessions_;
+  std::vector<Listening> listeners_;  // a few: one for each listener of the configuration
+  std::vector<Held> sessions_;        // by Session::slot
   std::uint64_t next_session_ = 0;
 
   net::Timer tick_;
   Instant tick_due_{};
   std::uint64_t busy_micros_ = 0;
+  net::Timer look_timer_;
+  Instant look_armed_ = Instant::max();  // when look_timer_ fires
 
   net::Timer drain_timer_;
   std::unique_ptr<drain::DrainPlan> plan_;
+  Leave leave_ = Leave::kClose;
   bool closing_ = false;
-  bool accepting_ = true;      // closing the listeners still brings what is in their queues
-  std::vector<Close> closes_;  // by time, latest first
-  std::unordered_map<std::uint64_t, session::Session*> by_id_;  // while closing
+  bool accepting_ = true;   // closing the listeners still brings what is in their queues
+  CloseSchedule schedule_;  // while closing
+  std::vector<std::unique_ptr<BackendCloser>> backend_closers_;
 };
 
 }  // namespace sluice::server

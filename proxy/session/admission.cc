@@ -134,7 +134,7 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
                                   false};
       return admission;
     }
-    if (intake != Intake::kOpen) {
+    if (intake == Intake::kRefuseUpgrades || intake == Intake::kClosing) {
       admission.refusal =
           Refusal{503, "This server is draining.", "", "draining", UpgradeOutcome::kDraining, true};
       return admission;

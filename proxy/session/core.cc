@@ -10,7 +10,7 @@ log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts, Instan
   record.conn_id = core.id;
   record.client_ip = text(FactText::kClientIp);
   record.client_port = core.peer.port();
-  record.listener = core.listener_config().name;
+  record.listener = core.listener->name;
   if (const auto* tls = dynamic_cast<const tls::TlsTransport*>(core.client.transport())) {
     record.tls_version = tls->version();
     record.tls_resumed = tls->resumed();

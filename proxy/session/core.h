@@ -35,6 +35,9 @@ class LegCount {
   LegCount(const LegCount&) = delete;
   LegCount& operator=(const LegCount&) = delete;
 
+  // Of the backend that the leg is counted at; null: no leg.
+  [[nodiscard]] const balance::BackendState* state() const noexcept { return state_; }
+
   void Reset() noexcept {
     if (state_ != nullptr) {
       state_->open.fetch_sub(1, std::memory_order_relaxed);
@@ -47,23 +50,23 @@ class LegCount {
 };
 
 struct Core {
-  Core(Services& its_services, net::ConnSink& sink)
-      : services(its_services), view(its_services.view), client(its_services.loop, sink) {}
+  Core(Services& its_services, LocalPtr<const ListenerView> its_listener, net::ConnSink& sink)
+      : services(its_services),
+        view(its_services.view),
+        listener(std::move(its_listener)),
+        client(its_services.loop, sink) {}
 
   Services& services;
   LocalPtr<const View> view;
+  LocalPtr<const ListenerView> listener;  // before client: its TLS session needs the context
   std::uint64_t id = 0;
   net::Address peer;
-  std::uint32_t listener = 0;
   net::Conn client;
   std::unique_ptr<net::Conn> backend;  // the current leg, if there is one
   LegCount leg_count;
   net::Timer timer;  // the deadline of the phase that is on; whoever begins a phase sets it anew
 
   [[nodiscard]] const config::Config& config() const noexcept { return view->snapshot->config; }
-  [[nodiscard]] const config::Listener& listener_config() const noexcept {
-    return config().listeners[listener];
-  }
   [[nodiscard]] const Route& route(const RequestFacts& facts) const noexcept {
     return view->snapshot->routes[facts.route];
   }

@@ -31,6 +31,16 @@ void AppendChunk(std::string& out, Bytes data) {
   out += "\r\n";
 }
 
+// A stream of events whose end is not announced, and whose events can be told apart: not compressed.
+bool IsEndlessEventStream(const http::ResponseHead& head) noexcept {
+  const http::Field* type = Find(head.fields, http::FieldId::kContentType);
+  const bool endless = head.framing == Framing::kChunked || head.framing == Framing::kUntilClose;
+  return endless && type != nullptr && http::IsEventStream(type->value) &&
+         std::none_of(head.fields.begin(), head.fields.end(), [](const http::Field& field) {
+           return http::EqualsIgnoreCase(field.name, "Content-Encoding");
+         });
+}
+
 constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
 constexpr std::string_view kUnreachable = "No backend of this route can be reached.";
@@ -48,6 +58,7 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
   safe_method_ = head_request_ || head.method == "GET" || head.method == "OPTIONS";
   client_http10_ = head.minor_version == 0;
   client_keep_alive_ = head.keep_alive;
+  accepts_events_ = http::AcceptsEventStream(head);
   request_framing_ = upgrade_ ? Framing::kNone : head.framing;
   request_left_ = head.content_length;
   request_done_ = request_framing_ == Framing::kNone ||
@@ -78,7 +89,7 @@ std::string Exchange::CookieToIssue() const {
   }
   return AffinityCookie(core_.route(facts_).config.affinity_cookie,
                         DrawAffinityId(core_.pool(facts_).backends, facts_.backend),
-                        core_.listener_config().is_tls());
+                        core_.listener->is_tls());
 }
 
 void Exchange::TryNext() noexcept {
@@ -386,13 +397,17 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   client_chunked_ = !client_http10_ &&
                     (head.framing == Framing::kChunked || head.framing == Framing::kUntilClose);
   client_keep_alive_ = client_keep_alive_ && request_done_ && !client_ended_ && !client_http10_ &&
-                       core_.services.intake != Intake::kClosing;
+                       KeepsAlive(core_.services.intake);
   ClientResponse how;
   how.chunked = client_chunked_;
   how.close = !client_keep_alive_;
   const std::string cookie = CookieToIssue();
   how.set_cookie = cookie;
   core_.client.Write(AsBytes(ClientHead(head, how)));
+  if (IsEndlessEventStream(head)) {
+    events_ = std::make_unique<http::EventBoundary>();
+    sink_.OnEventStream();
+  }
   if (head.framing == Framing::kNone ||
       (head.framing == Framing::kLength && head.content_length == 0)) {
     FinishResponse();
@@ -426,7 +441,8 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
   state_ = State::kDone;
   core_.timer.Cancel();
   core_.client.ResumeRead(net::Pause::kHandshake);
-  sink_.OnUpgraded(agreement.rsv1, std::move(held_), rest);
+  sink_.OnUpgraded({agreement.rsv1, agreement.all_known, admission_.key_hash}, std::move(held_),
+                   rest);
 }
 
 void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
@@ -441,6 +457,12 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
   } else {
     std::string out;
     const auto append = [&](Bytes data) {
+      if (events_ && end_events_) {
+        data = data.first(events_->AdvanceToBoundary(data));
+        ended = ended || events_->at_boundary();
+      } else if (events_) {
+        events_->Advance(data);
+      }
       if (data.empty()) {
         return;
       }
@@ -461,9 +483,9 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
         Break();
         return;
       }
-      append(step.data);
       bytes = bytes.subspan(step.consumed);
       ended = step.status == ParseStatus::kDone;
+      append(step.data);
     }
     if (ended && client_chunked_) {
       out += kLastChunk;
@@ -557,8 +579,13 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
     CountUpgrade(outcome);
   }
   Abandon();
-  facts_.status = static_cast<std::uint16_t>(status);
   reason_ = label;
+  if (status == 503 && accepts_events_ && IsDrainToBlame()) {
+    // An EventSource that is told 503 does not come back; one whose connection ends does.
+    sink_.OnExchangeBroken();
+    return;
+  }
+  facts_.status = static_cast<std::uint16_t>(status);
   http::Reply reply;
   reply.status = status;
   reply.text = text;
@@ -568,7 +595,7 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
     reply.extra_fields = retry_after;
   }
   const bool reusable = client_keep_alive_ && request_done_ && !client_ended_ &&
-                        core_.services.intake != Intake::kClosing;
+                        KeepsAlive(core_.services.intake);
   reply.close = !reusable;
   reply.head_only = head_request_;
   core_.client.Write(AsBytes(Serialize(reply)));
@@ -579,9 +606,28 @@ void Exchange::CountUpgrade(UpgradeOutcome outcome) noexcept {
   core_.route_block(facts_).upgrades[outcome].Add();
 }
 
-void Exchange::Drain() noexcept {
+void Exchange::EndEventStream() noexcept {
+  end_events_ = true;
+  if (events_->at_boundary()) {
+    if (client_chunked_) {
+      core_.client.Write(AsBytes(kLastChunk));
+    }
+    FinishResponse();
+  }
+}
+
+// True when it is a drain that leaves no backend for the request, of the process or of the pool.
+bool Exchange::IsDrainToBlame() const noexcept {
+  const auto& backends = core_.pool(facts_).backends.backends();
+  return core_.services.intake != Intake::kOpen ||
+         std::any_of(backends.begin(), backends.end(), [](const balance::Backend& backend) {
+           return backend.state->draining.load(std::memory_order_relaxed);
+         });
+}
+
+void Exchange::Drain(bool refuse_upgrade) noexcept {
   client_keep_alive_ = false;
-  if (upgrade_ && state_ != State::kDone) {
+  if (upgrade_ && refuse_upgrade && state_ != State::kDone) {
     Fail(503, "This server is draining.", "draining", UpgradeOutcome::kDraining);
   }
 }

@@ -18,6 +18,7 @@
 #include <string_view>
 
 #include "proxy/http/chunked.h"
+#include "proxy/http/event_stream.h"
 #include "proxy/http/parser.h"
 #include "proxy/session/admission.h"
 #include "proxy/session/core.h"
@@ -25,7 +26,14 @@
 
 namespace sluice::session {
 
-// How an Exchange ends. After any of these it is not called again.
+// What a 101 has agreed, as the relay needs to know it.
+struct Upgraded {
+  bool rsv1 = false;            // permessage-deflate (RFC 7692)
+  bool may_refragment = false;  // every extension that was agreed is known (RFC 6455 section 5.4)
+  std::uint64_t key_hash = 0;   // of the affinity key
+};
+
+// How an Exchange ends. After any of these it is not called again, but for OnEventStream.
 class ExchangeSink {
  public:
   // The response is complete. `reusable`: the client connection may carry another request;
@@ -34,10 +42,14 @@ class ExchangeSink {
 
   // The 101 was written to the client. `early_client`: bytes of the client behind its head;
   // `early_backend`: bytes of the backend behind its 101 (a view for this call only).
-  virtual void OnUpgraded(bool rsv1, std::string early_client, Bytes early_backend) noexcept = 0;
+  virtual void OnUpgraded(const Upgraded& upgraded, std::string early_client,
+                          Bytes early_backend) noexcept = 0;
 
   // The client connection cannot go on: it broke, or the response was cut.
   virtual void OnExchangeBroken() noexcept = 0;
+
+  // The response is a stream of events, which may last as long as a session. The exchange goes on.
+  virtual void OnEventStream() noexcept = 0;
 
  protected:
   ~ExchangeSink() = default;
@@ -61,8 +73,14 @@ class Exchange final : public net::Mortal {
   // Ends without a report: the session is being cut.
   void Abandon() noexcept;
 
-  // The process wants to end: an upgrade in flight is refused, a plain response may finish.
-  void Drain() noexcept;
+  // The process wants to end: a plain response may finish, and so may an upgrade in flight unless
+  // it is to be refused.
+  void Drain(bool refuse_upgrade) noexcept;
+
+  // The response is a stream of events, which goes on until somebody ends it. It is ended between
+  // two events, the next time that it stands there.
+  [[nodiscard]] bool is_event_stream() const noexcept { return events_ != nullptr; }
+  void EndEventStream() noexcept;
 
   // For the access log. The content of the request and of its response, without framing:
   [[nodiscard]] std::uint64_t bytes_in() const noexcept { return bytes_in_; }
@@ -103,6 +121,7 @@ class Exchange final : public net::Mortal {
   void ForwardResponseContent(Bytes bytes) noexcept;
   void OnBackendEnd(bool broken) noexcept;
   void FinishResponse() noexcept;
+  [[nodiscard]] bool IsDrainToBlame() const noexcept;
   void Report(bool reusable) noexcept;
   void Break() noexcept;
 
@@ -134,6 +153,7 @@ class Exchange final : public net::Mortal {
   bool request_sent_any_ = false;  // content went to the current backend: no retry any more
 
   std::unique_ptr<PartialHead> partial_;
+  std::unique_ptr<http::EventBoundary> events_;  // of a response that is a stream of events
   http::ChunkedDecoder response_chunks_;
   std::uint64_t response_left_ = 0;
   http::Framing response_framing_ = http::Framing::kNone;
@@ -151,6 +171,8 @@ class Exchange final : public net::Mortal {
   bool client_http10_ = false;
   bool client_keep_alive_ = true;
   bool client_chunked_ = false;  // the response goes out chunked
+  bool accepts_events_ = false;  // the request asks for a stream of events
+  bool end_events_ = false;      // the response ends with the event that is on its way
   bool client_ended_ = false;
 };
 

@@ -1,8 +1,11 @@
 #include "proxy/session/relay.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <utility>
 
+#include "proxy/session/exchange.h"
 #include "proxy/session/secure_random.h"
 #include "proxy/ws/frame_writer.h"
 
@@ -27,6 +30,9 @@ constexpr std::uint64_t kSpliceLeast = 64 * 1024;
 
 // One splice at most, so that a fast sender does not keep the loop from the others.
 constexpr std::uint64_t kSpliceMost = 1024 * 1024;
+
+// A stall is noticed by a timer that is late, at the latest one tick after it began.
+constexpr Millis kStallSlack{1'000};
 
 constexpr std::size_t kReadAfterSplice = 4 * 1024;
 
@@ -63,6 +69,18 @@ std::uint16_t AnswerTo(std::uint16_t code) noexcept {
   return ws::IsSendableCloseCode(code) ? code : kNormal;
 }
 
+// What our own pings carry. A backend does not send a pong with it unless it answers one of them,
+// and it differs from session to session without being kept.
+using PingPayload = std::array<std::byte, 8>;
+
+PingPayload PingPayloadOf(const Core& core) noexcept {
+  const std::array<std::uint64_t, 2> words{core.services.ping_secret, core.id};
+  const std::uint64_t hash = balance::HashKey(AsText(std::as_bytes(std::span(words))));
+  PingPayload payload;
+  std::memcpy(payload.data(), &hash, payload.size());
+  return payload;
+}
+
 ws::MaskKey RandomMask() noexcept {
   // RFC 6455 section 10.3: a mask must be unpredictable.
   ws::MaskKey key{};
@@ -72,14 +90,19 @@ ws::MaskKey RandomMask() noexcept {
 
 }  // namespace
 
-Relay::Relay(Core& core, RelaySink& sink, RequestFacts& facts, bool rsv1) noexcept
+Relay::Relay(Core& core, RelaySink& sink, RequestFacts& facts, const Upgraded& upgraded) noexcept
     : core_(core),
       sink_(sink),
       facts_(facts),
       block_(core.route_block(facts)),
-      legs_{Leg(RulesFor(Side::kClient, rsv1, core.route(facts).config.limits)),
-            Leg(RulesFor(Side::kBackend, rsv1, core.route(facts).config.limits))},
-      began_(core.services.loop.now()) {
+      legs_{Leg(RulesFor(Side::kClient, upgraded.rsv1, core.route(facts).config.limits)),
+            Leg(RulesFor(Side::kBackend, upgraded.rsv1, core.route(facts).config.limits))},
+      began_(core.services.loop.now()),
+      key_hash_(upgraded.key_hash) {
+  if (const std::uint64_t limit = core.route(facts).config.refragment;
+      limit > 0 && upgraded.may_refragment) {
+    refragmenter_ = std::make_unique<ws::Refragmenter>(limit);
+  }
   core_.view->routes[facts_.route].sessions_open[facts_.backend]->Add(1);
 }
 
@@ -90,6 +113,17 @@ void Relay::Start(Bytes early_client, Bytes early_backend) noexcept {
   if (!done_ && !early_backend.empty()) {
     Take(Side::kBackend, early_backend);
   }
+}
+
+RelayTotals Relay::totals() const noexcept {
+  const Leg& client = leg(Side::kClient);
+  const Leg& backend = leg(Side::kBackend);
+  return {client.bytes, backend.bytes, client.messages, backend.messages};
+}
+
+bool Relay::is_ending() const noexcept {
+  return done_ || stage_ != Stage::kOpen || IsClosing() || leg(Side::kClient).lost ||
+         leg(Side::kBackend).lost;
 }
 
 Relay::Ending& Relay::ending() noexcept {
@@ -113,6 +147,7 @@ void Relay::OnReadable(Side side) noexcept {
           std::chrono::duration<double>(Now() - before).count());
     }
   };
+  leg(side).heard = true;
   if (leg(side).bulk && Splice(side)) {
     note_time();
     return;
@@ -155,7 +190,8 @@ bool Relay::Splice(Side from) noexcept {
   Leg& source = leg(from);
   const std::uint64_t left = source.tracker.payload_left();
   // With discard nothing is forwarded; a side that has closed is not sent anything.
-  if (left < kSpliceLeast || source.discard || leg(Other(from)).close_out) {
+  if (left < kSpliceLeast || source.discard || leg(Other(from)).close_out ||
+      (refragmenter_ && from == Side::kBackend)) {
     return false;
   }
   net::Conn& destination = core_.conn(Other(from));
@@ -215,7 +251,7 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
       return;
     }
     if (step.event == Event::kNeedMore) {
-      if (source.tracker.in_header_or_close()) {
+      if (source.tracker.in_header_or_control()) {
         // Forward up to the frame that is not decided yet and keep its start.
         forward_whole();
         if (!source.discard) {
@@ -231,6 +267,16 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
     }
     if (step.event == Event::kMessageEnd) {
       const ws::Opcode opcode = source.tracker.opcode();
+      if (opcode == ws::Opcode::kPong && from == Side::kBackend &&
+          SwallowPong(source, bytes.subspan(whole, step.consumed))) {
+        forward_whole();
+        whole += step.consumed;
+        sent = whole;
+        if (whole == bytes.size()) {
+          break;
+        }
+        continue;
+      }
       if (!run.Extend(opcode, source.tracker.message_bytes())) {
         CountMessages(from, run);
         run = {opcode, source.tracker.message_bytes(), 1};
@@ -247,10 +293,12 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
       }
     }
     whole += step.consumed;
-    if (stage_ != Stage::kOpen && MustStopAt(from)) {
-      // What follows is walked on, so that a CLOSE in it is seen, but goes no further.
-      forward_whole();
-      StopForwarding(from);
+    if (stage_ != Stage::kOpen) {
+      forward_whole();  // the boundary is that of what has gone out
+      if (MustStopAt(from)) {
+        // What follows is walked on, so that a CLOSE in it is seen, but goes no further.
+        StopForwarding(from);
+      }
     }
     if (whole == bytes.size()) {
       forward_whole();
@@ -263,6 +311,88 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
   } else if (source.close_in && !done_) {
     Settle();
   }
+}
+
+// Heartbeats (RFC 6455 section 5.5.2).
+
+Instant Relay::NextBeat(Instant began) const noexcept {
+  const Millis interval = core_.route(facts_).config.heartbeat.interval;
+  if (interval == Millis(0)) {
+    return Instant::max();
+  }
+  // Spread: the sessions that came back together after a restart do not ping together.
+  return began + interval / 2 +
+         Millis(static_cast<Millis::rep>(core_.services.random.Unit() *
+                                         static_cast<double>(interval.count() / 2)));
+}
+
+Instant Relay::Beat(Instant now) noexcept {
+  Leg& backend = leg(Side::kBackend);
+  if (is_ending()) {
+    return Instant::max();
+  }
+  if (!backend.heard && !pinged_) {
+    Ping();
+  }
+  backend.heard = false;
+  return now + core_.route(facts_).config.heartbeat.interval;
+}
+
+void Relay::Ping() noexcept {
+  // Inside a frame of the client there is no place for one; the next beat comes soon.
+  if (leg(Side::kClient).discard || !AtFrameBoundary(Side::kClient)) {
+    return;
+  }
+  const PingPayload payload = PingPayloadOf(core_);
+  core_.backend->Write(ws::MakePing(payload, RandomMask()).bytes());
+  pinged_ = true;
+  leg(Side::kBackend).heard = false;
+  ArmTimer(core_.route(facts_).config.heartbeat.timeout);
+}
+
+// True for the answer to a ping of ours, which goes no further. `frame_end`: the frame, or, when its
+// start was held back, what has come of it now.
+bool Relay::SwallowPong(Leg& source, Bytes frame_end) noexcept {
+  const PingPayload payload = PingPayloadOf(core_);
+  if (source.tracker.message_bytes() != payload.size()) {
+    return false;
+  }
+  std::string whole;
+  if (source.carry) {
+    whole = *source.carry;
+  }
+  whole += AsText(frame_end);
+  if (whole.substr(whole.size() - payload.size()) != AsText(payload)) {
+    return false;
+  }
+  source.carry.reset();
+  if (pinged_) {
+    pinged_ = false;
+    block_.pings[0].Add();
+    if (!is_ending()) {
+      timer_.Cancel();  // in an ending it is another deadline
+    }
+  }
+  return true;
+}
+
+void Relay::OnPingTimeout() noexcept {
+  pinged_ = false;
+  if (leg(Side::kBackend).heard) {
+    block_.pings[0].Add();  // it says something, if not what was asked
+    timer_.Cancel();
+    return;
+  }
+  const Millis timeout = core_.route(facts_).config.heartbeat.timeout;
+  if (core_.services.loop.now() - core_.services.stalled_at < timeout + kStallSlack) {
+    Ping();  // we have stood still ourselves: it gets another chance
+    if (pinged_) {
+      return;
+    }
+  }
+  block_.pings[1].Add();
+  hung_ = true;
+  OnEnd(Side::kBackend, true);
 }
 
 void Relay::CountMessages(Side from, const MessageRun& run) noexcept {
@@ -286,26 +416,25 @@ void Relay::Forward(Side from, Bytes bytes) noexcept {
   if (destination.write_finishing()) {
     return;
   }
-  std::size_t count = bytes.size();
-  bool written = false;
-  if (!source.carry) {
-    if (bytes.empty()) {
-      return;
-    }
-    written = destination.Write(bytes);
-  } else {
-    const std::unique_ptr<std::string> joined = std::move(source.carry);
+  const std::unique_ptr<std::string> joined = std::move(source.carry);
+  if (joined) {
     *joined += AsText(bytes);
-    count = joined->size();
-    written = destination.Write(AsBytes(*joined));
+    bytes = AsBytes(*joined);
   }
-  if (!written) {
+  std::string cut;
+  if (refragmenter_ && from == Side::kBackend) {
+    bytes = refragmenter_->Feed(bytes, cut);
+  }
+  if (bytes.empty()) {
+    return;
+  }
+  if (!destination.Write(bytes)) {
     // Nobody hears it any more. Said here because a side that had finished its own direction is
     // not read again, so nothing else would tell; the deadline of its end then runs out.
     StopForwarding(from);
     return;
   }
-  CountForwarded(from, count);
+  CountForwarded(from, bytes.size());
   if (destination.pending() > core_.high_watermark()) {
     HoldBack(from);
   }
@@ -349,14 +478,21 @@ bool Relay::AtFrameBoundary(Side from) const noexcept {
   if (source.discard) {
     return source.stopped_at_frame;
   }
+  if (refragmenter_ && from == Side::kBackend) {
+    return refragmenter_->at_frame_boundary();
+  }
   // Bytes held back were not forwarded: to the far side the frame has not begun.
   return source.tracker.at_frame_boundary() || source.carry;
 }
 
 bool Relay::AtMessageBoundary(Side from) const noexcept {
   const Leg& source = leg(from);
-  return source.discard ? source.stopped_at_message
-                        : AtFrameBoundary(from) && !source.tracker.in_message();
+  if (source.discard) {
+    return source.stopped_at_message;
+  }
+  // By the tracker also where frames are cut: a message of which nothing has gone out yet has begun.
+  return AtFrameBoundary(from) && !source.tracker.in_message() &&
+         (source.tracker.at_frame_boundary() || source.carry);
 }
 
 void Relay::StopForwarding(Side from) noexcept {
@@ -446,8 +582,13 @@ void Relay::OnLost(Side side) noexcept {
   } else {
     const std::uint16_t code = core_.route(facts_).close_code;
     if (by_ == ClosedBy::kCount) {
-      core_.backend_block(facts_).failures[metrics::BackendFailure::kLost].Add();
-      ending().why = torn ? "backend_lost_in_frame" : "backend_lost";
+      using metrics::BackendFailure;
+      core_.backend_block(facts_)
+          .failures[hung_ ? BackendFailure::kHung : BackendFailure::kLost]
+          .Add();
+      ending().why = torn    ? "backend_lost_in_frame"
+                     : hung_ ? "ping_timeout"
+                             : "backend_lost";
       Initiate(ClosedBy::kBackend, torn ? 0 : code);
     }
     if (stage_ == Stage::kOpen && !other.close_out) {
@@ -509,6 +650,9 @@ void Relay::BeginClose(const OurClose& close) noexcept {
   }
   ending().ours = close;
   ending().why = close.why;
+  if (close.cause != metrics::OwnClose::kCount) {
+    block_.own_closes[close.cause].Add();
+  }
   Initiate(ClosedBy::kSluice, close.client_code);
   EnterStage(Stage::kFinishMessage, core_.config().drain.message_grace);
   Advance();
@@ -622,8 +766,13 @@ void Relay::OnTimer(short) noexcept {
       ArmTimer(core_.config().drain.message_grace);
       Advance();
       return;
-    case Stage::kAwaitClient:
     case Stage::kOpen:
+      if (pinged_ && !is_ending()) {
+        OnPingTimeout();
+        return;
+      }
+      break;
+    case Stage::kAwaitClient:
       break;
   }
   // One side is gone or has closed, and the rest did not come in time. As long as data still moves

@@ -2,9 +2,10 @@
 // (RFC 6455 sections 5.5.1 and 7).
 //
 // Each direction is walked by a FrameTracker. Whole frames are forwarded at once; of a frame whose
-// header is not complete, and of an incomplete CLOSE, nothing is forwarded until it is. So the far
-// side is between frames, or inside the payload of a frame that the tracker knows, and a CLOSE of
-// ours is never written inside a frame.
+// header is not complete, and of an incomplete control frame, nothing is forwarded until it is. So
+// the far side is between frames, or inside the payload of a frame that the tracker knows, and a
+// CLOSE of ours is never written inside a frame. Where the route says so, large frames of the backend
+// go on in fragments, and there the client is between frames all the time.
 //
 // A CLOSE of either side is relayed as it came. One of ours goes in steps:
 //
@@ -25,6 +26,7 @@
 
 #include "proxy/session/core.h"
 #include "proxy/ws/frame_tracker.h"
+#include "proxy/ws/refragmenter.h"
 
 namespace sluice::session {
 
@@ -37,19 +39,30 @@ class RelaySink {
   ~RelaySink() = default;
 };
 
+struct Upgraded;  // exchange.h
+
 // A CLOSE that Sluice itself begins.
 struct OurClose {
   std::uint16_t client_code = 1012;
   std::uint16_t backend_code = 1001;
-  std::string_view reason;     // outlives the relay: static, or from the session's snapshot
-  std::string_view why;        // static word for the access log
+  std::string reason;
+  std::string_view why;  // static word for the access log
+  metrics::OwnClose cause = metrics::OwnClose::kCount;  // kCount: a side broke the rules
   bool finish_message = true;  // wait for the end of the client's message, not only of its frame
+};
+
+// What has been forwarded so far.
+struct RelayTotals {
+  std::uint64_t bytes_in = 0;  // from the client
+  std::uint64_t bytes_out = 0;
+  std::uint64_t messages_in = 0;
+  std::uint64_t messages_out = 0;
 };
 
 class Relay final : public net::Mortal {
  public:
   // `facts` outlives the relay. REQUIRES: the 101 was sent, core.backend is open.
-  Relay(Core& core, RelaySink& sink, RequestFacts& facts, bool rsv1) noexcept;
+  Relay(Core& core, RelaySink& sink, RequestFacts& facts, const Upgraded& upgraded) noexcept;
 
   // Forwards what came early, then begins to relay. May end the session at once.
   void Start(Bytes early_client, Bytes early_backend) noexcept;
@@ -59,6 +72,17 @@ class Relay final : public net::Mortal {
 
   // Ends the session with a CLOSE of ours, in order. Does nothing when it is ending already.
   void BeginClose(const OurClose& close) noexcept;
+
+  // Once in heartbeat.interval: pings a backend that was silent since the last call, and gives it
+  // heartbeat.timeout to say something. Returns when the next call is due.
+  [[nodiscard]] Instant Beat(Instant now) noexcept;
+  // When the first call is due, for a relay that began at `began`.
+  [[nodiscard]] Instant NextBeat(Instant began) const noexcept;
+
+  [[nodiscard]] std::uint64_t key_hash() const noexcept { return key_hash_; }
+  [[nodiscard]] RelayTotals totals() const noexcept;
+  // A side or Sluice has begun to end it.
+  [[nodiscard]] bool is_ending() const noexcept;
 
   // Ends the session now: CLOSE to the client if it can be written, then the sockets are closed.
   void Cut(std::string_view why) noexcept;
@@ -90,6 +114,7 @@ class Relay final : public net::Mortal {
     bool close_out : 1 = false;         // a CLOSE went to this side
     bool lost : 1 = false;              // the side ended without a CLOSE
     bool bad : 1 = false;               // it broke the frame rules; it is not parsed any more
+    bool heard : 1 = false;             // something came from this side since the last beat
     bool discard : 1 = false;           // what still comes from this side is read and dropped
     bool stopped_at_frame : 1 = false;  // with discard: where forwarding stopped
     bool stopped_at_message : 1 = false;
@@ -123,6 +148,9 @@ class Relay final : public net::Mortal {
   [[nodiscard]] const Leg& leg(Side side) const noexcept { return legs_[Index(side)]; }
   [[nodiscard]] Ending& ending() noexcept;
 
+  void Ping() noexcept;
+  void OnPingTimeout() noexcept;
+  [[nodiscard]] bool SwallowPong(Leg& source, Bytes frame_end) noexcept;
   [[nodiscard]] std::size_t ReadSize(Side side) noexcept;
   [[nodiscard]] bool Splice(Side from) noexcept;
   void Take(Side from, Bytes bytes) noexcept;
@@ -160,13 +188,17 @@ class Relay final : public net::Mortal {
   metrics::RouteBlock& block_;  // of the session's route
   std::array<Leg, kSides> legs_;
   net::Timer timer_;
+  std::unique_ptr<ws::Refragmenter> refragmenter_;  // of what goes to the client; null: as it comes
   std::unique_ptr<Ending> ending_;  // made when it is first asked for: see ending()
   Instant began_;
+  std::uint64_t key_hash_;
   unsigned reads_ = 0;                                // for sampling relay_seconds
   std::uint16_t code_ = 0;                            // what closes_total says
   metrics::ClosedBy by_ = metrics::ClosedBy::kCount;  // kCount: nobody yet
   Stage stage_ = Stage::kOpen;
   std::uint8_t patience_ = 0;  // deadlines that have passed in this stage
+  bool pinged_ : 1 = false;  // a ping of ours waits for its pong, and timer_ for that
+  bool hung_ : 1 = false;    // the backend did not answer it
   bool forced_ : 1 = false;
   bool done_ : 1 = false;
 };

@@ -15,13 +15,25 @@
 #include "proxy/net/loop.h"
 #include "proxy/session/ip_counter.h"
 #include "proxy/session/snapshot.h"
+#include "proxy/tls/server_context.h"
 
 namespace sluice::session {
 
 class Session;
 
-// A snapshot with this worker's counters for everything in it. A session keeps the view it began
-// with, so that a reload can swap the worker's without touching it.
+// A listener as one worker knows it. A session keeps the one it came through, so that a reload can
+// exchange certificates, or close the listener, without touching it.
+struct ListenerView : LocallyShared {
+  std::string name;
+  std::unique_ptr<tls::ServerContext> tls;  // null: plain
+  metrics::ListenerBlock* block = nullptr;
+
+  [[nodiscard]] bool is_tls() const noexcept { return tls != nullptr; }
+};
+
+// A snapshot with this worker's counters for everything in it. A session takes the worker's when a
+// request begins and keeps it for as long as that lasts, the whole of a WebSocket session, so that
+// a reload can swap the worker's without touching it.
 struct View : LocallyShared {
   struct RouteSeries {
     metrics::RouteBlock* block = nullptr;
@@ -31,14 +43,18 @@ struct View : LocallyShared {
   std::shared_ptr<const Snapshot> snapshot;
   std::vector<RouteSeries> routes;                            // parallel to snapshot->routes
   std::vector<std::vector<metrics::BackendBlock*>> backends;  // [pool][backend]
-  std::vector<metrics::ListenerBlock*> listeners;             // parallel to config.listeners
 };
 
-// Takes back a session that is over.
+// What a worker is told by its sessions.
 class SessionOwner {
  public:
   // The session is closed; it is freed at the end of this turn.
   virtual void Retire(Session& session) noexcept = 0;
+
+  // The session has become one that lasts; see Session::lasting.
+  virtual void OnLasting(Session& session) noexcept = 0;
+  // What made it last is over, and the session goes on.
+  virtual void OnLastingOver(Session& session) noexcept = 0;
 
  protected:
   ~SessionOwner() = default;
@@ -49,7 +65,13 @@ enum class Intake : std::uint8_t {
   kOpen,            // everything is served
   kRefuseUpgrades,  // new upgrades are refused, plain HTTP is served
   kClosing,         // besides, no connection is kept alive
+  kLastRequest,     // another process has the listeners: upgrades too are served to whoever is
+                    // connected here, but no connection is kept alive
 };
+
+[[nodiscard]] constexpr bool KeepsAlive(Intake intake) noexcept {
+  return intake == Intake::kOpen || intake == Intake::kRefuseUpgrades;
+}
 
 // So many TLS handshakes are taken one step further in a turn of the loop. One costs some 400 us:
 // a storm of them must not stall the sessions that live already.
@@ -91,6 +113,8 @@ struct Services {
   LocalPtr<const View> view;
   Intake intake = Intake::kOpen;
   HandshakeRation handshakes{};
+  Instant stalled_at{};          // when this worker's loop last stood still for over a second
+  std::uint64_t ping_secret = 0;  // what this process's pings are told from others by
 };
 
 }  // namespace sluice::session

@@ -32,13 +32,12 @@ std::string_view FieldValue(const http::RequestHead& head, http::FieldId id) noe
 
 }  // namespace
 
-Session::Session(Services& services, std::uint64_t id, std::size_t listener,
+Session::Session(Services& services, std::uint64_t id, LocalPtr<const ListenerView> listener,
                  const net::Address& peer, bool over_limit)
-    : over_limit_(over_limit), core_(services, *this) {
+    : over_limit_(over_limit), core_(services, std::move(listener), *this) {
   core_.id = id;
-  core_.listener = static_cast<std::uint32_t>(listener);
   core_.peer = peer;
-  core_.view->listeners[listener]->connections_open.Add(1);
+  core_.listener->block->connections_open.Add(1);
   if (const std::size_t most = core_.config().limits.connections_per_ip; most > 0) {
     ip_counted_ = true;
     const std::size_t now = services.ips.Add(peer.Ip());
@@ -75,7 +74,7 @@ Millis Session::FirstHeadPatience() const noexcept {
   if (over_limit_ || over_ip_limit_) {
     return std::min(server.header_timeout, kSurplusPatience);
   }
-  if (core_.services.intake == Intake::kClosing) {
+  if (!KeepsAlive(core_.services.intake)) {
     // Taken from the queue while the listener closed: there is no time left to be silent.
     return std::min(server.header_timeout, server.close_timeout);
   }
@@ -157,7 +156,7 @@ void Session::StepHandshake() noexcept {
     return;
   }
   auto& tls = static_cast<tls::TlsTransport&>(*core_.client.transport());
-  metrics::ListenerBlock& block = *core_.view->listeners[core_.listener];
+  metrics::ListenerBlock& block = *core_.listener->block;
   switch (core_.client.Handshake()) {
     case IoStatus::kWouldBlock:
       return;
@@ -278,6 +277,8 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
   const http::RequestHead& head = parser.head();
   bytes = bytes.subspan(parser.head_size());
   served_any_ = true;
+  // A connection that is kept alive asks by the configuration of today.
+  core_.view = core_.services.view;
   Sender sender;
   FindSender(head, sender);
   Admission admission = Admit(head, *core_.view->snapshot, core_.services.intake, sender.client_ip);
@@ -290,6 +291,11 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
   const bool over = over_limit_ || over_ip_limit_;
   if (core_.services.access_log.enabled()) {
     KeepTexts(head, sender, over ? std::string_view() : admission.key_source);
+  } else if (sender.client_ip != sender.peer_ip) {
+    // Sessions are looked up by it.
+    FactTexts::Views texts;
+    texts[static_cast<std::size_t>(FactText::kClientIp)] = sender.client_ip;
+    facts_.texts.Store(texts);
   }
   if (over) {
     const Refusal limit = over_limit_ ? Refusal{503,
@@ -366,7 +372,7 @@ void Session::BeginExchange(const http::RequestHead& head, const Sender& sender,
                             Admission admission, Bytes rest) noexcept {
   ForwardFacts forward;
   forward.peer_ip = sender.peer_ip;
-  forward.tls = core_.listener_config().is_tls();
+  forward.tls = core_.listener->is_tls();
   forward.peer_trusted = sender.peer_trusted;
   forward.request_id = sender.request_id;
   phase_ = Phase::kExchange;
@@ -390,7 +396,7 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
                            (head.framing == http::Framing::kLength && head.content_length > 0);
   const bool reusable = head.keep_alive && head.minor_version == 1 && !has_content &&
                         refusal.status != 400 && !ending_ &&
-                        core_.services.intake != Intake::kClosing;
+                        KeepsAlive(core_.services.intake);
   if (refusal.status == 426) {
     extra += "Connection: Upgrade\r\n";  // RFC 9110 section 7.8: it goes with the Upgrade field
   }
@@ -459,7 +465,11 @@ void Session::DropWork() noexcept {
 
 void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
   LogRequest(exchange().reason());
+  const bool lasted = lasting();
   DropWork();
+  if (lasted) {
+    core_.services.owner.OnLastingOver(*this);
+  }
   if (!reusable || ending_) {
     Linger();
     return;
@@ -473,11 +483,13 @@ void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
   }
 }
 
-void Session::OnUpgraded(bool rsv1, std::string early_client, Bytes early_backend) noexcept {
+void Session::OnUpgraded(const Upgraded& upgraded, std::string early_client,
+                         Bytes early_backend) noexcept {
   DropWork();
   phase_ = Phase::kRelay;
   RelaySink& sink = *this;
-  work_ = std::make_unique<Relay>(core_, sink, facts_, rsv1);
+  work_ = std::make_unique<Relay>(core_, sink, facts_, upgraded);
+  core_.services.owner.OnLasting(*this);
   relay().Start(AsBytes(early_client), early_backend);
   if (phase_ == Phase::kRelay && ending_) {
     Drain();
@@ -499,12 +511,31 @@ void Session::OnRelayDone() noexcept {
 
 // Endings.
 
+// A head that is not complete says already that it wants a stream of events.
+bool Session::AsksForEvents() const noexcept {
+  constexpr std::string_view kType = "text/event-stream";
+  const std::string_view bytes = static_cast<const PartialHead&>(*work_).bytes;
+  for (std::size_t i = 0; i + kType.size() <= bytes.size(); ++i) {
+    if (http::EqualsIgnoreCase(bytes.substr(i, kType.size()), kType)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 void Session::Drain() noexcept {
-  ending_ = true;
+  // The connections that were accepted while the listeners went to another process cannot know of
+  // it: what they ask for they get, and if it lasts, an instant of its own for its end.
+  const bool handed_over = core_.services.intake == Intake::kLastRequest;
+  ending_ = ending_ || !handed_over;
   switch (phase_) {
     case Phase::kTls:
       break;  // it gets its answer, once it can ask; the handshake has its deadline
     case Phase::kHead:
+      if (handed_over && (!served_any_ || has_partial())) {
+        break;  // its first request has its deadline
+      }
+      ending_ = true;
       if (!has_partial()) {
         // A request may have arrived that was not read yet. It is answered, not met with a FIN.
         ReadHead();
@@ -512,30 +543,111 @@ void Session::Drain() noexcept {
       if (phase_ != Phase::kHead) {
         break;
       }
-      if (has_partial()) {
+      if (has_partial() && !AsksForEvents()) {
         RefuseHead({503, "This server is draining.", "draining"});
       } else {
+        // To an EventSource a 503 is the end for good, and a connection that closes is a reason to
+        // come back (HTML, section 9.2.2).
         Linger();
       }
       break;
     case Phase::kExchange:
-      exchange().Drain();
+      if (lasting()) {
+        exchange().EndEventStream();
+      } else {
+        exchange().Drain(!handed_over);
+      }
       break;
-    case Phase::kRelay: {
-      OurClose close;
-      close.client_code = core_.route(facts_).close_code;
-      close.reason = core_.config().drain.reason;
-      close.why = "drain";
-      relay().BeginClose(close);
+    case Phase::kRelay:
+      CloseInOrder(metrics::OwnClose::kDrain);
       break;
-    }
     case Phase::kLinger:
     case Phase::kClosed:
       break;
   }
 }
 
-void Session::Cut() noexcept {
+void Session::CloseInOrder(metrics::OwnClose cause) noexcept {
+  if (phase_ == Phase::kRelay) {
+    OurClose close;
+    close.client_code = core_.route(facts_).close_code;
+    close.reason = core_.config().drain.reason;
+    close.cause = cause;
+    close.why = metrics::Name(cause);
+    relay().BeginClose(close);
+  } else if (lasting()) {
+    exchange().EndEventStream();
+  }
+}
+
+void Session::Kick(std::uint16_t code, const std::string& reason) noexcept {
+  if (phase_ != Phase::kRelay) {
+    Cut("kick");
+    return;
+  }
+  OurClose close;
+  close.client_code = code != 0 ? code : core_.route(facts_).close_code;
+  close.reason = reason;
+  close.cause = metrics::OwnClose::kKick;
+  close.why = metrics::Name(close.cause);
+  relay().BeginClose(close);
+}
+
+// Age and heartbeats.
+
+Millis Session::MaxAge() const noexcept {
+  const std::optional<Millis>& own = core_.route(facts_).config.limits.max_connection_age;
+  return own ? *own : core_.config().limits.max_connection_age;
+}
+
+// 10 % about the configured age, drawn by the id: sessions that came together, as after a restart,
+// do not leave together, and nothing has to be kept for it.
+Instant Session::AgeDue() const noexcept {
+  const Millis age = MaxAge();
+  if (age == Millis(0)) {
+    return Instant::max();
+  }
+  const std::string_view id(reinterpret_cast<const char*>(&core_.id), sizeof(core_.id));
+  const double unit = static_cast<double>(balance::HashKey(id) >> 11U) * 0x1p-53;
+  const double millis = static_cast<double>(age.count()) * (0.9 + 0.2 * unit);
+  return facts_.began + Millis(static_cast<Millis::rep>(millis));
+}
+
+Instant Session::FirstLook() const noexcept {
+  return phase_ == Phase::kRelay ? std::min(AgeDue(), relay().NextBeat(facts_.began)) : AgeDue();
+}
+
+Instant Session::LookAfter(Instant now) noexcept {
+  Instant next = AgeDue();
+  if (next <= now) {
+    CloseInOrder(metrics::OwnClose::kMaxAge);
+    return Instant::max();  // from here on its ending has deadlines of its own
+  }
+  if (phase_ == Phase::kRelay) {
+    next = std::min(next, relay().Beat(now));
+  }
+  return next;
+}
+
+Session::Description Session::Describe() const {
+  Description about;
+  about.peer = core_.peer.Text();
+  about.client_ip = facts_.texts.Get(FactText::kClientIp);
+  if (about.client_ip.empty()) {
+    about.client_ip = core_.peer.Ip();
+  }
+  about.listener = core_.listener->name;
+  about.route = core_.route(facts_).config.name;
+  about.pool = core_.pool(facts_).config.name;
+  about.backend = core_.pool(facts_).config.backends[facts_.backend].name;
+  about.key_hash = relay().key_hash();
+  about.totals = relay().totals();
+  about.began = facts_.began;
+  about.closing = relay().is_ending();
+  return about;
+}
+
+void Session::Cut(std::string_view why) noexcept {
   forced_ = phase_ != Phase::kClosed && phase_ != Phase::kLinger;
   switch (phase_) {
     case Phase::kExchange:
@@ -543,7 +655,7 @@ void Session::Cut() noexcept {
       OnExchangeBroken();
       break;
     case Phase::kRelay:
-      relay().Cut("drain_deadline");
+      relay().Cut(why);
       break;
     case Phase::kTls:
     case Phase::kHead:
@@ -579,7 +691,7 @@ void Session::Close() noexcept {
   core_.timer.Cancel();
   core_.DropBackend();
   core_.client.Close();
-  core_.view->listeners[core_.listener]->connections_open.Add(-1);
+  core_.listener->block->connections_open.Add(-1);
   if (ip_counted_) {
     core_.services.ips.Remove(core_.peer.Ip());
   }
@@ -589,7 +701,7 @@ void Session::Close() noexcept {
 void Session::OnDeadline(short) noexcept {
   switch (phase_) {
     case Phase::kTls:
-      core_.view->listeners[core_.listener]->tls_failed[TlsResult::kTimeout].Add();
+      core_.listener->block->tls_failed[TlsResult::kTimeout].Add();
       Close();
       break;
     case Phase::kHead:

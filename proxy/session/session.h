@@ -26,21 +26,63 @@ class Session final : public net::Mortal,
                       private ExchangeSink,
                       private RelaySink {
  public:
-  // `id` is unique in the process; `listener` the index of the listener that accepted;
-  // `over_limit`: the connection is one too many and is told so.
-  Session(Services& services, std::uint64_t id, std::size_t listener, const net::Address& peer,
-          bool over_limit);
+  // `id` is unique in the process; `listener` is the one that accepted; `over_limit`: the
+  // connection is one too many and is told so.
+  Session(Services& services, std::uint64_t id, LocalPtr<const ListenerView> listener,
+          const net::Address& peer, bool over_limit);
   ~Session() override;
 
   // Takes the socket and begins. `transport` is null for a plain listener.
   void Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noexcept;
 
-  // The process drains and this session's moment has come: a relay closes in order, a plain
-  // request may finish, everything else ends.
+  // The process drains and this session's moment has come: a relay closes in order, an event
+  // stream ends between two events, a plain request may finish, everything else ends.
   void Drain() noexcept;
 
-  // The end of all patience.
-  void Cut() noexcept;
+  // The same for what only one backend's drain or the session's age ends: a session that does not
+  // last goes on, since it gets another backend with its next request. `why`: a static word for the
+  // access log.
+  void CloseInOrder(metrics::OwnClose cause) noexcept;
+
+  // Somebody asked for its end: a relay closes in order with `code` (0: the route's) and `reason`,
+  // anything else is cut. REQUIRES: the code may be sent, the reason fits (RFC 6455 section 7.4).
+  void Kick(std::uint16_t code, const std::string& reason) noexcept;
+
+  // The end of all patience. `why`: a static word for the access log.
+  void Cut(std::string_view why = "drain_deadline") noexcept;
+
+  // Looks after its age and the life of its backend; returns when it wants to be looked after
+  // again. For a session that lasts, from OnLasting on. May end the session.
+  [[nodiscard]] Instant LookAfter(Instant now) noexcept;
+  // When that is for the first time; Instant::max() for never.
+  [[nodiscard]] Instant FirstLook() const noexcept;
+
+  // True for what is closed by a drain at an instant of its own: a relay, or an answer that is a
+  // stream of events. Once true, it stays so until the session, or that answer, has ended.
+  [[nodiscard]] bool lasting() const noexcept {
+    return phase_ == Phase::kRelay || (phase_ == Phase::kExchange && exchange().is_event_stream());
+  }
+
+  // Of the backend whose leg it holds now; null: none.
+  [[nodiscard]] const balance::BackendState* backend_state() const noexcept {
+    return core_.leg_count.state();
+  }
+
+  // What an operator may ask about an open WebSocket session.
+  struct Description {
+    std::string client_ip;  // as forwarded: behind a trusted proxy it is not the peer
+    std::string peer;
+    std::string_view listener;  // these live as long as the session
+    std::string_view route;
+    std::string_view pool;
+    std::string_view backend;
+    std::uint64_t key_hash = 0;  // balance::HashKey of the affinity key
+    RelayTotals totals;
+    Instant began{};
+    bool closing = false;
+  };
+  // REQUIRES: relaying().
+  [[nodiscard]] Description Describe() const;
 
   [[nodiscard]] bool relaying() const noexcept { return phase_ == Phase::kRelay; }
 
@@ -100,8 +142,10 @@ class Session final : public net::Mortal,
 
   // ExchangeSink
   void OnExchangeDone(bool reusable, std::string held) noexcept override;
-  void OnUpgraded(bool rsv1, std::string early_client, Bytes early_backend) noexcept override;
+  void OnUpgraded(const Upgraded& upgraded, std::string early_client,
+                  Bytes early_backend) noexcept override;
   void OnExchangeBroken() noexcept override;
+  void OnEventStream() noexcept override { core_.services.owner.OnLasting(*this); }
 
   // RelaySink
   void OnRelayDone() noexcept override;
@@ -112,6 +156,9 @@ class Session final : public net::Mortal,
 
   void StepHandshake() noexcept;
   [[nodiscard]] Millis FirstHeadPatience() const noexcept;
+  [[nodiscard]] Millis MaxAge() const noexcept;
+  [[nodiscard]] Instant AgeDue() const noexcept;
+  [[nodiscard]] bool AsksForEvents() const noexcept;
   void ReadHead() noexcept;
   void TakeHead(Bytes bytes) noexcept;
   void KeepHead(Bytes bytes) noexcept;

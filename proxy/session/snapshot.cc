@@ -52,7 +52,22 @@ std::vector<routing::AffinityRule> RulesOf(const config::Route& route) {
   return rules;
 }
 
-Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config) {
+std::shared_ptr<balance::BackendState> StateOf(std::string_view pool, std::string_view backend,
+                                               const Snapshot* before) {
+  if (before == nullptr) {
+    return std::make_shared<balance::BackendState>();
+  }
+  if (const Pool* old_pool = before->FindPool(pool)) {
+    if (const balance::Backend* old = old_pool->FindBackend(backend)) {
+      return old->state;
+    }
+  }
+  auto fresh = std::make_shared<balance::BackendState>();
+  fresh->BeginRamp(Now());
+  return fresh;
+}
+
+Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config, const Snapshot* before) {
   std::vector<balance::Backend> backends;
   std::vector<net::Address> addresses;
   for (const config::Backend& backend : config.backends) {
@@ -62,7 +77,7 @@ Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config) {
                  "\": " + address.error().message);
     }
     addresses.push_back(*address);
-    backends.push_back({backend.name, backend.weight, std::make_shared<balance::BackendState>()});
+    backends.push_back({backend.name, backend.weight, StateOf(config.name, backend.name, before)});
   }
   const balance::BackendSet::Options options{PolicyOf(config.balance), config.bounded_load,
                                              config.slow_start};
@@ -77,7 +92,21 @@ bool Snapshot::IsTrusted(const net::Address& address) const noexcept {
                      [&](const net::Cidr& block) { return block.Contains(address); });
 }
 
-Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& config) {
+const balance::Backend* Pool::FindBackend(std::string_view name) const noexcept {
+  const auto& all = backends.backends();
+  const auto found = std::find_if(all.begin(), all.end(),
+                                  [name](const balance::Backend& one) { return one.name == name; });
+  return found == all.end() ? nullptr : &*found;
+}
+
+const Pool* Snapshot::FindPool(std::string_view name) const noexcept {
+  const auto found = std::find_if(pools.begin(), pools.end(),
+                                  [name](const auto& pool) { return pool->config.name == name; });
+  return found == pools.end() ? nullptr : found->get();
+}
+
+Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& config,
+                                                       const Snapshot* before) {
   std::vector<routing::RouteRule> rules;
   for (const config::Route& route : config.routes) {
     rules.push_back({route.host, route.path});
@@ -85,7 +114,7 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& con
   auto made = std::make_shared<Snapshot>(
       Snapshot{config, routing::RouteTable(std::move(rules)), {}, {}, {}, {}});
   for (const config::Pool& pool : config.pools) {
-    auto one = MakePool(pool);
+    auto one = MakePool(pool, before);
     if (!one) {
       return tl::unexpected(one.error());
     }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "proxy/balance/backend_set.h"
@@ -22,6 +23,9 @@ struct Pool {
   config::Pool config;
   balance::BackendSet backends;
   std::vector<net::Address> addresses;  // parallel to backends
+
+  // The backend of that name, or null.
+  [[nodiscard]] const balance::Backend* FindBackend(std::string_view name) const noexcept;
 };
 
 struct Route {
@@ -32,8 +36,14 @@ struct Route {
 };
 
 struct Snapshot {
-  // Resolves the backends' host names: blocks, control thread only.
-  [[nodiscard]] static Result<std::shared_ptr<const Snapshot>> Make(const config::Config& config);
+  // Resolves the backends' host names: blocks, control thread only. A backend that `before` has in
+  // a pool of the same name keeps its state: its open sessions, and that it is drained. One that a
+  // running process gets anew starts slowly.
+  [[nodiscard]] static Result<std::shared_ptr<const Snapshot>> Make(
+      const config::Config& config, const Snapshot* before = nullptr);
+
+  // The pool of that name, or null.
+  [[nodiscard]] const Pool* FindPool(std::string_view name) const noexcept;
 
   // True for an address whose forwarding fields are believed.
   [[nodiscard]] bool IsTrusted(const net::Address& address) const noexcept;

@@ -97,10 +97,10 @@ class FrameTracker {
   // sit between them.
   [[nodiscard]] bool in_message() const noexcept { return in_message_; }
 
-  // True when the input ended inside a header, or inside the payload of a CLOSE: a caller that
-  // wants to decide about a frame as a whole holds these bytes back (at most 14 + 125).
-  [[nodiscard]] bool in_header_or_close() const noexcept {
-    return header_size_ != 0 || (payload_left_ != 0 && frame_opcode_ == Opcode::kClose);
+  // True when the input ended inside a header, or inside the payload of a control frame: a caller
+  // that wants to decide about a frame as a whole holds these bytes back (at most 14 + 125).
+  [[nodiscard]] bool in_header_or_control() const noexcept {
+    return header_size_ != 0 || (payload_left_ != 0 && IsControl(frame_opcode_));
   }
 
   // Of the message or control frame that ended with the last step. For a fragmented message the

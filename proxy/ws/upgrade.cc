@@ -325,7 +325,9 @@ UpgradeAgreement CheckUpgradeResponse(const http::ResponseHead& head, const Upgr
     bool offered = true;
     const bool good = ExtensionReader(extensions->value).ReadList([&](std::string_view name) {
       offered = offered && Contains(offer.extensions, name);
-      agreement.rsv1 = agreement.rsv1 || name == "permessage-deflate";
+      const bool known = name == "permessage-deflate";
+      agreement.rsv1 = agreement.rsv1 || known;
+      agreement.all_known = agreement.all_known && known;
     });
     if (!good) {
       return Disagree("the backend's Sec-WebSocket-Extensions is malformed");

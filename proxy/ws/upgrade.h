@@ -47,6 +47,7 @@ struct UpgradeVerdict {
 struct UpgradeAgreement {
   bool ok = false;
   bool rsv1 = false;            // permessage-deflate was agreed
+  bool all_known = true;        // and no extension but that
   std::string_view protocol;    // the agreed subprotocol: a view into the head, or empty
   std::string_view extensions;  // the agreed extensions' field value: a view, or empty
   std::string_view reason;      // static: why not ok, half a sentence for the log

@@ -1,0 +1,199 @@
+#include "proxy/server/config_json.h"
+
+#include <string_view>
+
+#include <nlohmann/json.hpp>
+
+#include "proxy/config/values.h"
+
+namespace sluice::server {
+namespace {
+
+using config::FormatDuration;
+using config::FormatSize;
+using Json = nlohmann::ordered_json;
+
+std::string_view Name(config::Balance balance) {
+  switch (balance) {
+    case config::Balance::kRendezvous:
+      return "rendezvous";
+    case config::Balance::kLeastConnections:
+      return "least_connections";
+    case config::Balance::kRandomTwoChoices:
+      return "random_two_choices";
+    case config::Balance::kRoundRobin:
+      return "round_robin";
+  }
+  return "rendezvous";
+}
+
+std::string_view Name(config::LogLevel level) {
+  switch (level) {
+    case config::LogLevel::kDebug:
+      return "debug";
+    case config::LogLevel::kInfo:
+      return "info";
+    case config::LogLevel::kWarn:
+      return "warn";
+    case config::LogLevel::kError:
+      return "error";
+  }
+  return "info";
+}
+
+std::string_view Name(config::AccessFormat format) {
+  switch (format) {
+    case config::AccessFormat::kJson:
+      return "json";
+    case config::AccessFormat::kText:
+      return "text";
+    case config::AccessFormat::kOff:
+      return "off";
+  }
+  return "json";
+}
+
+std::string_view Name(config::TlsVersion version) {
+  return version == config::TlsVersion::k13 ? "1.3" : "1.2";
+}
+
+// As it is written in the file.
+std::string RuleText(const config::AffinityRule& rule) {
+  switch (rule.source) {
+    case config::AffinitySource::kCookie:
+      return "cookie:" + rule.name;
+    case config::AffinitySource::kHeader:
+      return "header:" + rule.name;
+    case config::AffinitySource::kQuery:
+      return "query:" + rule.name;
+    case config::AffinitySource::kPath:
+      return "path:" + std::to_string(rule.segment);
+    case config::AffinitySource::kIp:
+      break;
+  }
+  return "ip";
+}
+
+Json TlsJson(const config::ListenerTls& tls) {
+  Json out{{"certificates", Json::array()}, {"min_version", Name(tls.min_version)}};
+  for (const config::Certificate& pair : tls.certificates) {
+    out["certificates"].push_back({{"chain", pair.chain}, {"key", pair.key}});
+  }
+  out["client_ca"] = tls.client_ca;
+  return out;
+}
+
+Json ListenerJson(const config::Listener& listener) {
+  Json out{{"name", listener.name},
+           {"address", config::HostPort{listener.host, listener.port, true}.Text()}};
+  if (listener.is_tls()) {
+    out["tls"] = TlsJson(listener.tls);
+  }
+  return out;
+}
+
+Json RouteJson(const config::Route& route) {
+  Json affinity = Json::array();
+  for (const config::AffinityRule& rule : route.affinity) {
+    affinity.push_back(RuleText(rule));
+  }
+  Json limits{{"max_message_bytes", FormatSize(route.limits.max_message_bytes)},
+              {"max_frames_per_message", route.limits.max_frames_per_message}};
+  if (route.limits.max_connection_age) {
+    limits["max_connection_age"] = FormatDuration(*route.limits.max_connection_age);
+  }
+  Json out{{"name", route.name},
+           {"host", route.host},
+           {"path", route.path},
+           {"pool", route.pool},
+           {"upgrades", route.upgrades},
+           {"affinity", std::move(affinity)},
+           {"affinity_cookie", route.affinity_cookie},
+           {"origins", route.origins},
+           {"require_origin", route.require_origin},
+           {"limits", std::move(limits)},
+           {"heartbeat",
+            {{"interval", FormatDuration(route.heartbeat.interval)},
+             {"timeout", FormatDuration(route.heartbeat.timeout)}}},
+           {"refragment", FormatSize(route.refragment)},
+           {"retries", route.retries},
+           {"handshake_timeout", FormatDuration(route.handshake_timeout)},
+           {"response_timeout", FormatDuration(route.response_timeout)}};
+  if (route.close_code != 0) {
+    out["close_code"] = route.close_code;
+  }
+  return out;
+}
+
+Json PoolJson(const config::Pool& pool) {
+  Json backends = Json::array();
+  for (const config::Backend& backend : pool.backends) {
+    backends.push_back({{"name", backend.name},
+                        {"address", config::HostPort{backend.host, backend.port, true}.Text()},
+                        {"weight", backend.weight}});
+  }
+  return {{"balance", Name(pool.balance)},
+          {"bounded_load", pool.bounded_load},
+          {"slow_start", FormatDuration(pool.slow_start)},
+          {"connect_timeout", FormatDuration(pool.connect_timeout)},
+          {"backends", std::move(backends)}};
+}
+
+Json AdminJson(const config::Admin& admin) {
+  if (!admin.enabled) {
+    return {{"address", "off"}};
+  }
+  Json out{{"address", config::HostPort{admin.host, admin.port, true}.Text()}};
+  if (!admin.token_file.empty()) {
+    out["token_file"] = admin.token_file;
+  }
+  if (admin.is_tls()) {
+    out["tls"] = TlsJson(admin.tls);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string ConfigJson(const config::Config& config) {
+  Json out;
+  out["server"] = {{"workers", config.server.workers},
+                   {"header_timeout", FormatDuration(config.server.header_timeout)},
+                   {"tls_timeout", FormatDuration(config.server.tls_timeout)},
+                   {"keep_alive_timeout", FormatDuration(config.server.keep_alive_timeout)},
+                   {"close_timeout", FormatDuration(config.server.close_timeout)},
+                   {"trusted_proxies", config.server.trusted_proxies},
+                   {"takeover_socket", config.server.takeover_socket}};
+  out["limits"] = {{"max_connections", config.limits.max_connections},
+                   {"connections_per_ip", config.limits.connections_per_ip},
+                   {"max_connection_age", FormatDuration(config.limits.max_connection_age)},
+                   {"max_head_bytes", FormatSize(config.limits.max_head_bytes)},
+                   {"max_head_fields", config.limits.max_head_fields},
+                   {"max_request_line", FormatSize(config.limits.max_request_line)},
+                   {"early_data", FormatSize(config.limits.early_data)},
+                   {"out_buffer", FormatSize(config.limits.out_buffer)}};
+  out["drain"] = {{"window", FormatDuration(config.drain.window)},
+                  {"grace", FormatDuration(config.drain.grace)},
+                  {"ready_delay", FormatDuration(config.drain.ready_delay)},
+                  {"message_grace", FormatDuration(config.drain.message_grace)},
+                  {"rate", config.drain.rate},
+                  {"close_code", config.drain.close_code},
+                  {"reason", config.drain.reason}};
+  out["admin"] = AdminJson(config.admin);
+  out["log"] = {{"level", Name(config.log.level)},
+                {"access", Name(config.log.access)},
+                {"query", config.log.query},
+                {"queue", config.log.queue}};
+  for (const config::Listener& listener : config.listeners) {
+    out["listener"].push_back(ListenerJson(listener));
+  }
+  for (const config::Route& route : config.routes) {
+    out["route"].push_back(RouteJson(route));
+  }
+  for (const config::Pool& pool : config.pools) {
+    out["pool"][pool.name] = PoolJson(pool);
+  }
+  return out.dump(2) + "\n";
+}
+
+}  // namespace sluice::server

@@ -1,0 +1,240 @@
+#include "proxy/server/listener_set.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "proxy/log/log.h"
+#include "proxy/net/socket.h"
+
+namespace sluice::server {
+namespace {
+
+tls::ServerOptions TlsOptions(const config::ListenerTls& tls, const std::string& realm) {
+  tls::ServerOptions options;
+  for (const config::Certificate& pair : tls.certificates) {
+    options.certificates.push_back({pair.chain, pair.key});
+  }
+  options.tls13_only = tls.min_version == config::TlsVersion::k13;
+  options.client_ca = tls.client_ca;
+  options.realm = realm;
+  return options;
+}
+
+}  // namespace
+
+tls::ServerOptions TlsOptions(const config::Listener& listener) {
+  return TlsOptions(listener.tls, listener.name);
+}
+
+tls::ServerOptions TlsOptions(const config::Admin& admin) {
+  return TlsOptions(admin.tls, "admin interface");  // no listener has a space in its name
+}
+
+ListenerSet::ListenerSet(std::size_t workers, metrics::Exporter& exporter,
+                         const tls::TicketKeys& keys)
+    : workers_(workers), exporter_(exporter), keys_(keys), libraries_(workers) {}
+
+std::string ListenerSet::KeyOf(const config::Listener& listener) {
+  return listener.port == 0 ? "name " + listener.name
+                            : listener.host + " " + std::to_string(listener.port);
+}
+
+Result<ListenerSet::Change> ListenerSet::Prepare(const config::Config& config,
+                                                 std::vector<PassedSocket> passed) {
+  Change change;
+  change.by_worker.resize(workers_);
+  std::vector<bool> kept(entries_.size(), false);
+  std::size_t next_tag = next_tag_;
+  for (const config::Listener& listener : config.listeners) {
+    Entry entry;
+    entry.config = listener;
+    if (listener.is_tls()) {
+      auto fingerprint = tls::Fingerprint(TlsOptions(listener));
+      if (!fingerprint) {
+        return tl::unexpected(fingerprint.error());
+      }
+      entry.fingerprint = std::move(*fingerprint);
+    }
+    const auto old = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& one) {
+      return KeyOf(one.config) == KeyOf(listener);
+    });
+    std::vector<std::vector<UniqueFd>> sockets(workers_);
+    if (old != entries_.end()) {
+      kept[static_cast<std::size_t>(old - entries_.begin())] = true;
+      entry.tag = old->tag;
+      entry.address = old->address;
+      for (const UniqueFd& fd : old->sockets) {
+        auto copy = net::Duplicate(fd.get());
+        if (!copy) {
+          return tl::unexpected(copy.error());
+        }
+        entry.sockets.push_back(std::move(*copy));
+      }
+      if (old->config.name == listener.name && old->fingerprint == entry.fingerprint) {
+        entry.certificates = old->certificates;
+        change.entries_.push_back(std::move(entry));
+        continue;  // the workers have it as it is
+      }
+    } else {
+      entry.tag = next_tag++;
+      auto address = net::Address::FromNumeric(listener.host, listener.port);
+      if (!address) {
+        return tl::unexpected(address.error());
+      }
+      entry.address = *address;
+      std::vector<UniqueFd> mine;
+      for (PassedSocket& one : passed) {
+        const bool same = listener.port == 0 || (one.by_name && one.name == listener.name)
+                              ? one.name == listener.name
+                              : one.address.Text() == entry.address.Text();
+        if (one.fd.valid() && same) {
+          entry.address = one.address;
+          mine.push_back(std::move(one.fd));
+        }
+      }
+      auto made =
+          mine.empty() ? Bind(entry, sockets) : Adopt(entry, std::move(mine), sockets);
+      if (!made) {
+        return tl::unexpected(made.error());
+      }
+    }
+    for (std::size_t worker = 0; worker < workers_; ++worker) {
+      auto view = MakeView(worker, entry);
+      if (!view) {
+        return tl::unexpected(view.error());
+      }
+      change.by_worker[worker].push_back(
+          {entry.tag, std::move(*view), std::move(sockets[worker])});
+    }
+    change.entries_.push_back(std::move(entry));
+  }
+  for (const PassedSocket& one : passed) {
+    if (one.fd.valid()) {
+      spdlog::warn("a socket that was passed in is for no listener name={} address={}", one.name,
+                   one.address.Text());
+    }
+  }
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (!kept[i]) {
+      change.closed.push_back(entries_[i].tag);
+    }
+  }
+  next_tag_ = next_tag;
+  return change;
+}
+
+void ListenerSet::Commit(Change& change) {
+  for (const Entry& entry : change.entries_) {
+    const bool is_new = std::none_of(entries_.begin(), entries_.end(),
+                                     [&](const Entry& old) { return old.tag == entry.tag; });
+    if (is_new) {
+      spdlog::info("listening name={} address={} tls={}", entry.config.name,
+                   entry.address.Text(), entry.config.is_tls());
+    }
+  }
+  for (const Entry& old : entries_) {
+    if (std::find(change.closed.begin(), change.closed.end(), old.tag) != change.closed.end()) {
+      spdlog::info("no longer listening name={} address={}", old.config.name, old.address.Text());
+    }
+  }
+  entries_ = std::move(change.entries_);
+}
+
+Result<void> ListenerSet::Bind(Entry& entry, std::vector<std::vector<UniqueFd>>& by_worker) const {
+  if (auto free = net::CheckFree(entry.address); !free) {
+    return free;
+  }
+  for (std::size_t worker = 0; worker < workers_; ++worker) {
+    auto fd = net::Listen(entry.address);
+    if (!fd) {
+      return tl::unexpected(fd.error());
+    }
+    auto copy = net::Duplicate(fd->get());
+    if (!copy) {
+      return tl::unexpected(copy.error());
+    }
+    // Port 0: the first worker's socket gets a port, the others join it.
+    entry.address.set_port(net::Address::OfSocket(fd->get()).port());
+    entry.sockets.push_back(std::move(*copy));
+    by_worker[worker].push_back(std::move(*fd));
+  }
+  return {};
+}
+
+// Every socket needs somebody who accepts from it, or what the kernel queues there waits for ever;
+// and every worker needs a socket. Where there are fewer than workers, some share one.
+Result<void> ListenerSet::Adopt(Entry& entry, std::vector<UniqueFd> passed,
+                                std::vector<std::vector<UniqueFd>>& by_worker) const {
+  for (std::size_t i = 0; i < std::max(passed.size(), workers_); ++i) {
+    auto copy = net::Duplicate(passed[i % passed.size()].get());
+    if (!copy) {
+      return tl::unexpected(copy.error());
+    }
+    by_worker[i % workers_].push_back(std::move(*copy));
+  }
+  entry.sockets = std::move(passed);
+  return {};
+}
+
+Result<LocalPtr<const session::ListenerView>> ListenerSet::MakeView(std::size_t worker,
+                                                                    Entry& entry) {
+  auto view = std::make_unique<session::ListenerView>();
+  view->name = entry.config.name;
+  view->block = &exporter_.Listener(worker, entry.config.name, entry.config.is_tls());
+  if (entry.config.is_tls()) {
+    if (!libraries_[worker]) {
+      auto library = tls::MakeLibrary();
+      if (!library) {
+        return tl::unexpected(library.error());
+      }
+      libraries_[worker] = std::move(*library);
+    }
+    auto tls = tls::ServerContext::Make(TlsOptions(entry.config), keys_, libraries_[worker]);
+    if (!tls) {
+      return tl::unexpected(tls.error());
+    }
+    entry.certificates = (*tls)->certificates();
+    view->tls = std::move(*tls);
+  }
+  return LocalPtr<const session::ListenerView>(view.release());
+}
+
+void ListenerSet::LetGo() noexcept {
+  for (Entry& entry : entries_) {
+    entry.sockets.clear();
+  }
+}
+
+std::vector<Bound> ListenerSet::bound() const {
+  std::vector<Bound> all;
+  for (const Entry& entry : entries_) {
+    all.push_back({entry.config.name, entry.address, entry.config.is_tls()});
+  }
+  return all;
+}
+
+std::vector<metrics::ProcessStatus::Certificate> ListenerSet::certificates() const {
+  std::vector<metrics::ProcessStatus::Certificate> all;
+  for (const Entry& entry : entries_) {
+    for (const tls::CertificateInfo& info : entry.certificates) {
+      all.push_back({entry.config.name, info.name, static_cast<double>(info.not_after)});
+    }
+  }
+  return all;
+}
+
+Result<std::vector<PassedSocket>> ListenerSet::Duplicate() const {
+  std::vector<PassedSocket> all;
+  for (const Entry& entry : entries_) {
+    for (const UniqueFd& fd : entry.sockets) {
+      auto copy = net::Duplicate(fd.get());
+      if (!copy) {
+        return tl::unexpected(copy.error());
+      }
+      all.push_back({entry.config.name, entry.address, std::move(*copy)});
+    }
+  }
+  return all;
+}
+
+}  // namespace sluice::server
