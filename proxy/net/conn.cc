@@ -1,5 +1,6 @@
 #include "proxy/net/conn.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <cassert>
@@ -49,6 +50,11 @@ IoResult Conn::Read(std::span<std::byte> into) noexcept {
 
 IoResult Conn::WriteSome(Bytes bytes) noexcept {
   return transport_ ? transport_->Write(bytes) : Send(fd_.get(), bytes);
+}
+
+bool Conn::HasInput() const noexcept {
+  pollfd one{fd_.get(), POLLIN, 0};
+  return ::poll(&one, 1, 0) > 0;
 }
 
 bool Conn::Write(Bytes bytes) noexcept {

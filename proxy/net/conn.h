@@ -71,6 +71,10 @@ class Conn final : public Mortal {
   // stops reading the source.
   bool Write(Bytes bytes) noexcept;
 
+  // Something waits in the kernel to be read, if only the end of the stream. Asks the kernel, so it
+  // tells also what was not read because of a pause. REQUIRES: open().
+  [[nodiscard]] bool HasInput() const noexcept;
+
   // Moves at most `most` bytes from this socket to `to` without bringing them into memory, for
   // pieces so large that copying them costs more than two calls of splice(2). Read() and Write() in
   // one: what the kernel of `to` refuses waits in a pipe and counts as its pending(), and writing

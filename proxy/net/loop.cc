@@ -41,22 +41,46 @@ void Loop::Run() {
     event_base_loop(base_.get(), EVLOOP_ONCE);
     now_known_ = false;
     ++turn_;
-    // A destructor may bury something else; go on until the yard is empty.
-    while (!graveyard_.empty()) {
-      std::vector<std::unique_ptr<Mortal>> dead;
-      dead.swap(graveyard_);
+    FreeTheDead();
+  }
+  // What was promised to be run, and what that posts.
+  for (;;) {
+    std::vector<std::function<void()>> calls;
+    {
+      const std::lock_guard lock(mutex_);
+      calls.swap(posted_);
+      ended_ = calls.empty();
+      if (ended_) {
+        break;
+      }
     }
+    for (const auto& call : calls) {
+      call();
+    }
+    FreeTheDead();
   }
 }
 
-void Loop::Post(std::function<void()> call) {
+void Loop::FreeTheDead() {
+  // A destructor may bury something else; go on until the yard is empty.
+  while (!graveyard_.empty()) {
+    std::vector<std::unique_ptr<Mortal>> dead;
+    dead.swap(graveyard_);
+  }
+}
+
+bool Loop::Post(std::function<void()> call) {
   {
     const std::lock_guard lock(mutex_);
+    if (ended_) {
+      return false;
+    }
     posted_.push_back(std::move(call));
   }
   const std::uint64_t one = 1;
   // The counter cannot overflow in practice, and a full one is readable anyway.
   [[maybe_unused]] const ssize_t written = ::write(wake_fd_.get(), &one, sizeof(one));
+  return true;
 }
 
 void Loop::OnPosted(short) noexcept {

@@ -35,15 +35,15 @@ class Loop {
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 
-  // Runs until Stop(). Ends with an empty graveyard.
+  // Runs until Stop(), and what was posted before that. Ends with an empty graveyard.
   void Run();
 
   // Lets Run() return at the end of this turn. Own thread only; others Post it.
   void Stop() noexcept { stopping_ = true; }
 
-  // Runs `call` in the loop's thread soon. Any thread; the one way into a loop from outside.
-  // Calls posted after Run() has returned are dropped with the loop.
-  void Post(std::function<void()> call);
+  // Runs `call` in the loop's thread soon. Any thread; the one way into a loop from outside. False:
+  // the loop has ended, and the call is dropped. Every call for which it was true is run.
+  bool Post(std::function<void()> call);
 
   // Frees `dead` at the end of this turn.
   void Bury(std::unique_ptr<Mortal> dead) { graveyard_.push_back(std::move(dead)); }
@@ -71,6 +71,7 @@ class Loop {
 
  private:
   void OnPosted(short what) noexcept;
+  void FreeTheDead();
 
   EventBasePtr base_;
   UniqueFd wake_fd_;
@@ -85,6 +86,7 @@ class Loop {
 
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;  // guarded by mutex_
+  bool ended_ = false;                         // guarded by mutex_
 };
 
 }  // namespace sluice::net
