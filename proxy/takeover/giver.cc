@@ -239,6 +239,7 @@ Result<void> Giver::Listen(const std::string& path) {
   if (!fd) {
     return tl::unexpected(fd.error());
   }
+  owns_file_ = true;
   return Use(std::move(*fd), path);
 }
 
@@ -247,6 +248,7 @@ Result<void> Giver::AdoptListener(UniqueFd fd) {
   if (!path) {
     return tl::unexpected(path.error());
   }
+  owns_file_ = false;
   return Use(std::move(fd), std::move(*path));
 }
 
@@ -343,8 +345,8 @@ void Giver::StopListening(bool remove_file) noexcept {
     return;
   }
   struct stat file {};
-  if (remove_file && ::lstat(path_.c_str(), &file) == 0 && file.st_dev == file_device_ &&
-      file.st_ino == file_inode_) {
+  if (remove_file && owns_file_ && ::lstat(path_.c_str(), &file) == 0 &&
+      file.st_dev == file_device_ && file.st_ino == file_inode_) {
     ::unlink(path_.c_str());
   }
   listener_.reset();

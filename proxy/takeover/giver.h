@@ -38,7 +38,7 @@ class GiverSink {
   // too: Giver::DuplicateListener().
   [[nodiscard]] virtual Result<Offer> MakeOffer() noexcept = 0;
 
-  // The successor accepts: stop accepting now. When it returns, the successor is told. From then on
+  // The successor accepts: accepting here may end. When it returns, the successor is told, and
   // nobody else can take over.
   virtual void OnReady(pid_t successor) noexcept = 0;
 
@@ -63,7 +63,8 @@ class Giver final : private net::AcceptSink {
  public:
   // Serves nobody before one of the next three.
   Giver(net::Loop& loop, GiverSink& sink, GiverLimits limits = {});
-  // Removes the file of the takeover socket unless a successor has it.
+  // Removes the file of the takeover socket if it is this process's: not when a successor has it,
+  // nor while the predecessor still does.
   ~Giver();
 
   Giver(const Giver&) = delete;
@@ -73,8 +74,10 @@ class Giver final : private net::AcceptSink {
   // is replaced. An error when somebody answers there, it is no socket, or the path is too long.
   [[nodiscard]] Result<void> Listen(const std::string& path);
 
-  // Goes on with the listening socket of the predecessor: the file never disappears.
+  // Goes on with the listening socket of the predecessor: the file never disappears. It stays the
+  // predecessor's until TakeFile(), which is called when that has let go of everything.
   [[nodiscard]] Result<void> AdoptListener(UniqueFd fd);
+  void TakeFile() noexcept { owns_file_ = true; }
 
   // Serves a process that this one has started (SpawnSuccessor): `fd` is our end of its socketpair.
   // An error when another takeover is under way or done.
@@ -114,6 +117,7 @@ class Giver final : private net::AcceptSink {
   std::string path_;
   dev_t file_device_ = 0;  // of the file at path_, so that only our own is removed
   ino_t file_inode_ = 0;
+  bool owns_file_ = false;
   std::unique_ptr<Successor> successor_;
   bool offered_listener_ = false;  // the offer that was made last has the takeover socket
   bool handed_over_ = false;
