@@ -15,10 +15,6 @@ namespace {
 constexpr std::size_t kScratch = 128 * 1024;
 constexpr Millis kTick{1'000};
 
-// A loop that is later than this has stood still, and what its peers are blamed for may be our own
-// doing.
-constexpr Millis kStall{1'000};
-
 // Sessions are looked after at this grain, so that one walk over them serves many.
 constexpr Millis kLookGrain{50};
 
@@ -58,6 +54,7 @@ Worker::Worker(std::size_t index, Shared& shared, log::AccessLog& access_log,
                 session::Intake::kOpen,
                 session::HandshakeRation(),
                 Instant(),
+                Instant(),
                 shared.ping_secret} {}
 
 Worker::~Worker() {
@@ -65,7 +62,7 @@ Worker::~Worker() {
 }
 
 void Worker::Run() {
-  tick_due_ = Now() + kTick;
+  services_.tick_due = Now() + kTick;
   tick_.Arm<&Worker::OnTick>(loop_.base(), kTick, this);
   loop_.Run();
   tick_.Cancel();
@@ -185,7 +182,7 @@ void Worker::OnLastingOver(session::Session& session) noexcept {
   sessions_[session.slot].look_at = Instant::max();
   schedule_.Forget(session.id());
   for (const auto& closer : backend_closers_) {
-    if (closer->OnOver(session)) {
+    if (closer->OnOver(session) && !closing_) {  // else it is counted when it ends
       services_.block.drain_closed[0].Add();
       NoteRemaining();
     }
@@ -221,23 +218,26 @@ void Worker::Retire(session::Session& session) noexcept {
 }
 
 void Worker::Visit(std::function<void(session::Session&)> visit, std::function<void()> done) {
-  loop_.Post([this, visit = std::move(visit), done = std::move(done)] {
+  const bool posted = loop_.Post([this, visit = std::move(visit), done] {
     // From the back: one that ends is replaced by the last one, which was visited already.
     for (std::size_t i = sessions_.size(); i-- > 0;) {
       visit(*sessions_[i].session);
     }
     done();
   });
+  if (!posted) {
+    done();  // the worker has ended, and has no session any more
+  }
 }
 
 // Once a second.
 
 void Worker::OnTick(short) noexcept {
   const Instant now = Now();
-  const Instant::duration late = now - tick_due_;
+  const Instant::duration late = now - services_.tick_due;
   services_.block.loop_lag_seconds.Observe(
       std::max(0.0, std::chrono::duration<double>(late).count()));
-  if (late > kStall) {
+  if (late > session::kStall) {
     services_.stalled_at = now;
   }
   const std::uint64_t busy = ThreadCpuMicros();
@@ -245,7 +245,7 @@ void Worker::OnTick(short) noexcept {
   busy_micros_ = busy;
   services_.block.out_buffer_bytes.Set(loop_.buffered());
   ++tls_buffers_.second;
-  tick_due_ = now + kTick;
+  services_.tick_due = now + kTick;
   tick_.Arm<&Worker::OnTick>(loop_.base(), kTick, this);
 }
 
@@ -281,8 +281,8 @@ void Worker::OnLookTimer(short) noexcept {
 
 // Drain of a backend.
 
-void Worker::StartBackendDrain(std::shared_ptr<BackendDrain> drain) {
-  loop_.Post([this, drain = std::move(drain)] {
+void Worker::StartBackendDrain(const std::shared_ptr<BackendDrain>& drain) {
+  const bool posted = loop_.Post([this, drain] {
     DropCloser([&](const BackendCloser& closer) { return closer.drain()->state == drain->state; });
     const balance::BackendState* state = drain->state.get();
     std::vector<session::Session*> mine;
@@ -296,6 +296,9 @@ void Worker::StartBackendDrain(std::shared_ptr<BackendDrain> drain) {
     backend_closers_.back()->Begin(mine);
     NoteRemaining();
   });
+  if (!posted) {
+    drain->workers_begun.fetch_add(1, std::memory_order_release);  // there is nobody to close
+  }
 }
 
 // At the deadline: also plain requests that the backend has not answered.
@@ -310,9 +313,8 @@ void Worker::CutLegsTo(const balance::BackendState& state) noexcept {
 
 template <class Matches>
 void Worker::DropCloser(Matches matches) {
-  const auto found =
-      std::find_if(backend_closers_.begin(), backend_closers_.end(),
-                   [&](const auto& closer) { return matches(*closer); });
+  const auto found = std::find_if(backend_closers_.begin(), backend_closers_.end(),
+                                  [&](const auto& closer) { return matches(*closer); });
   if (found != backend_closers_.end()) {
     (*found)->Stop();
     loop_.Bury(std::move(*found));  // its timer may be on the stack
@@ -320,8 +322,8 @@ void Worker::DropCloser(Matches matches) {
   }
 }
 
-void Worker::StopBackendDrain(std::shared_ptr<BackendDrain> drain) {
-  loop_.Post([this, drain = std::move(drain)] {
+void Worker::StopBackendDrain(const std::shared_ptr<BackendDrain>& drain) {
+  loop_.Post([this, drain] {
     DropCloser([&](const BackendCloser& closer) { return closer.drain() == drain; });
     NoteRemaining();
   });
@@ -342,20 +344,25 @@ void Worker::NoteRemaining() noexcept {
 void Worker::StartDrain(const drain::DrainOptions& options, Leave leave) {
   loop_.Post([this, options, leave] {
     if (plan_) {
+      if (leave == Leave::kHandOver) {
+        LeaveToSuccessor();  // it has come while we drained already
+      }
       return;
     }
-    leave_ = leave;
     plan_ = std::make_unique<drain::DrainPlan>(options);
     plan_->Start(Now());
+    services_.intake = session::Intake::kRefuseUpgrades;
     if (leave == Leave::kHandOver) {
-      // Not one more is accepted: whoever waits, and whoever comes, is served by the other process.
-      listeners_.clear();
-      services_.intake = session::Intake::kLastRequest;
-    } else {
-      services_.intake = session::Intake::kRefuseUpgrades;
+      LeaveToSuccessor();
     }
     StepDrain();
   });
+}
+
+// Not one more is accepted: whoever waits, and whoever comes, is served by the other process.
+void Worker::LeaveToSuccessor() noexcept {
+  listeners_.clear();
+  services_.intake = session::Intake::kLastRequest;
 }
 
 void Worker::Hurry(Millis limit) {

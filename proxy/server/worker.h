@@ -32,9 +32,9 @@ struct Shared {
 
 // What one listener of the configuration is for one worker.
 struct WorkerListener {
-  std::size_t tag = 0;                             // the server's number of the listener
-  LocalPtr<const session::ListenerView> view;      // replaces the one before
-  std::vector<UniqueFd> sockets;                   // in addition to those it has
+  std::size_t tag = 0;                         // the server's number of the listener
+  LocalPtr<const session::ListenerView> view;  // replaces the one before
+  std::vector<UniqueFd> sockets;               // in addition to those it has
 };
 
 // What a new configuration changes for one worker.
@@ -68,10 +68,11 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   void StartDrain(const drain::DrainOptions& options, Leave leave);
   void Hurry(Millis limit);
   // Replaces an earlier drain of the same backend.
-  void StartBackendDrain(std::shared_ptr<BackendDrain> drain);
+  void StartBackendDrain(const std::shared_ptr<BackendDrain>& drain);
   // What it has not begun to close stays open.
-  void StopBackendDrain(std::shared_ptr<BackendDrain> drain);
-  // Calls `visit` for every session, which may end it, and then `done`; both in the worker's thread.
+  void StopBackendDrain(const std::shared_ptr<BackendDrain>& drain);
+  // Calls `visit` for every session, which may end it, and then `done`; both in the worker's
+  // thread. Once the worker has ended, `done` alone, and in the caller's.
   void Visit(std::function<void(session::Session&)> visit, std::function<void()> done);
 
  private:
@@ -103,6 +104,7 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   void OnTick(short what) noexcept;
   void OnLookTimer(short what) noexcept;
   void ArmLookTimer() noexcept;
+  void LeaveToSuccessor() noexcept;
   void OnDrainTimer(short what) noexcept;
   void StepDrain() noexcept;
   void BeginClosing() noexcept;
@@ -123,14 +125,12 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   std::uint64_t next_session_ = 0;
 
   net::Timer tick_;
-  Instant tick_due_{};
   std::uint64_t busy_micros_ = 0;
   net::Timer look_timer_;
   Instant look_armed_ = Instant::max();  // when look_timer_ fires
 
   net::Timer drain_timer_;
   std::unique_ptr<drain::DrainPlan> plan_;
-  Leave leave_ = Leave::kClose;
   bool closing_ = false;
   bool accepting_ = true;   // closing the listeners still brings what is in their queues
   CloseSchedule schedule_;  // while closing

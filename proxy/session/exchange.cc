@@ -31,7 +31,8 @@ void AppendChunk(std::string& out, Bytes data) {
   out += "\r\n";
 }
 
-// A stream of events whose end is not announced, and whose events can be told apart: not compressed.
+// A stream of events whose end is not announced, and whose events can be told apart: not
+// compressed.
 bool IsEndlessEventStream(const http::ResponseHead& head) noexcept {
   const http::Field* type = Find(head.fields, http::FieldId::kContentType);
   const bool endless = head.framing == Framing::kChunked || head.framing == Framing::kUntilClose;
@@ -562,8 +563,11 @@ void Exchange::Report(bool reusable) noexcept {
   sink_.OnExchangeDone(reusable, std::move(held_));
 }
 
-void Exchange::Abandon() noexcept {
+void Exchange::Abandon(std::string_view why) noexcept {
   state_ = State::kDone;
+  if (!why.empty()) {
+    reason_ = why;
+  }
   core_.timer.Cancel();
   core_.DropBackend();
 }
@@ -594,8 +598,8 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
     retry_after = RetryAfter(core_.services.random);
     reply.extra_fields = retry_after;
   }
-  const bool reusable = client_keep_alive_ && request_done_ && !client_ended_ &&
-                        KeepsAlive(core_.services.intake);
+  const bool reusable =
+      client_keep_alive_ && request_done_ && !client_ended_ && KeepsAlive(core_.services.intake);
   reply.close = !reusable;
   reply.head_only = head_request_;
   core_.client.Write(AsBytes(Serialize(reply)));

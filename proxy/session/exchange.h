@@ -70,8 +70,9 @@ class Exchange final : public net::Mortal {
   void OnReadable(Side side) noexcept;
   void OnWritable(Side side) noexcept;
 
-  // Ends without a report: the session is being cut.
-  void Abandon() noexcept;
+  // Ends without a report: the session is being cut. `why`, unless empty: a static word for the
+  // access log.
+  void Abandon(std::string_view why = {}) noexcept;
 
   // The process wants to end: a plain response may finish, and so may an upgrade in flight unless
   // it is to be refused.
@@ -81,6 +82,7 @@ class Exchange final : public net::Mortal {
   // two events, the next time that it stands there.
   [[nodiscard]] bool is_event_stream() const noexcept { return events_ != nullptr; }
   void EndEventStream() noexcept;
+  [[nodiscard]] bool is_ending_events() const noexcept { return end_events_; }
 
   // For the access log. The content of the request and of its response, without framing:
   [[nodiscard]] std::uint64_t bytes_in() const noexcept { return bytes_in_; }

@@ -267,9 +267,11 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
     }
     if (step.event == Event::kMessageEnd) {
       const ws::Opcode opcode = source.tracker.opcode();
+      if (opcode == ws::Opcode::kPong && from == Side::kBackend) {
+        forward_whole();  // what was held back may be the start of a frame before the pong
+      }
       if (opcode == ws::Opcode::kPong && from == Side::kBackend &&
           SwallowPong(source, bytes.subspan(whole, step.consumed))) {
-        forward_whole();
         whole += step.consumed;
         sent = whole;
         if (whole == bytes.size()) {
@@ -331,7 +333,10 @@ Instant Relay::Beat(Instant now) noexcept {
   if (is_ending()) {
     return Instant::max();
   }
-  if (!backend.heard && !pinged_) {
+  if (pinged_) {
+    return now + core_.route(facts_).config.heartbeat.interval;  // what it says counts as an answer
+  }
+  if (!backend.heard) {
     Ping();
   }
   backend.heard = false;
@@ -339,22 +344,32 @@ Instant Relay::Beat(Instant now) noexcept {
 }
 
 void Relay::Ping() noexcept {
-  // Inside a frame of the client there is no place for one; the next beat comes soon.
-  if (leg(Side::kClient).discard || !AtFrameBoundary(Side::kClient)) {
+  if (leg(Side::kClient).discard) {
     return;
   }
-  const PingPayload payload = PingPayloadOf(core_);
-  core_.backend->Write(ws::MakePing(payload, RandomMask()).bytes());
+  if (AtFrameBoundary(Side::kClient)) {
+    const PingPayload payload = PingPayloadOf(core_);
+    core_.backend->Write(ws::MakePing(payload, RandomMask()).bytes());
+  } else if (core_.backend->pending() == 0) {
+    return;  // it takes what comes of the client's frame; the next beat comes soon
+  }
+  // Where bytes wait for the backend the ping waits behind them, or has no place inside a frame
+  // that does not move on: then that the backend reads is a sign of life too.
+  const std::size_t pending = core_.backend->pending();
+  awaits_reading_ = pending > 0;
+  if (awaits_reading_) {
+    ending().seen_at_timer = leg(Side::kClient).bytes - pending;
+  }
   pinged_ = true;
   leg(Side::kBackend).heard = false;
   ArmTimer(core_.route(facts_).config.heartbeat.timeout);
 }
 
-// True for the answer to a ping of ours, which goes no further. `frame_end`: the frame, or, when its
-// start was held back, what has come of it now.
+// True for the answer to a ping of ours, which goes no further. `frame_end`: the frame, or, when
+// its start was held back, what has come of it now.
 bool Relay::SwallowPong(Leg& source, Bytes frame_end) noexcept {
-  const PingPayload payload = PingPayloadOf(core_);
-  if (source.tracker.message_bytes() != payload.size()) {
+  // With discard nothing goes further anyway, and the start of the frame was not kept.
+  if (source.discard || source.tracker.message_bytes() != std::tuple_size_v<PingPayload>) {
     return false;
   }
   std::string whole;
@@ -362,7 +377,8 @@ bool Relay::SwallowPong(Leg& source, Bytes frame_end) noexcept {
     whole = *source.carry;
   }
   whole += AsText(frame_end);
-  if (whole.substr(whole.size() - payload.size()) != AsText(payload)) {
+  const PingPayload payload = PingPayloadOf(core_);
+  if (!std::string_view(whole).ends_with(AsText(payload))) {
     return false;
   }
   source.carry.reset();
@@ -378,17 +394,26 @@ bool Relay::SwallowPong(Leg& source, Bytes frame_end) noexcept {
 
 void Relay::OnPingTimeout() noexcept {
   pinged_ = false;
-  if (leg(Side::kBackend).heard) {
-    block_.pings[0].Add();  // it says something, if not what was asked
+  if (leg(Side::kBackend).heard || core_.backend->HasInput()) {
+    // It says something, if not what was asked. What waits to be read counts too: its client may be
+    // too slow for it, or we ourselves.
+    block_.pings[0].Add();
     timer_.Cancel();
     return;
   }
   const Millis timeout = core_.route(facts_).config.heartbeat.timeout;
-  if (core_.services.loop.now() - core_.services.stalled_at < timeout + kStallSlack) {
-    Ping();  // we have stood still ourselves: it gets another chance
-    if (pinged_) {
-      return;
-    }
+  if (awaits_reading_ &&
+      leg(Side::kClient).bytes - core_.backend->pending() != ending().seen_at_timer) {
+    Ping();  // it has read on, if slowly: asked anew, from where it is now
+    return;
+  }
+  const Instant now = core_.services.loop.now();
+  // After a pause the timers run by their due times: ours may come before the one that notes it.
+  if (now - core_.services.tick_due > kStall ||
+      now - core_.services.stalled_at < timeout + kStallSlack) {
+    Ping();  // we have stood still ourselves: it gets another chance, if not now, with the next
+             // beat
+    return;
   }
   block_.pings[1].Add();
   hung_ = true;
@@ -490,7 +515,8 @@ bool Relay::AtMessageBoundary(Side from) const noexcept {
   if (source.discard) {
     return source.stopped_at_message;
   }
-  // By the tracker also where frames are cut: a message of which nothing has gone out yet has begun.
+  // By the tracker also where frames are cut: a message of which nothing has gone out yet has
+  // begun.
   return AtFrameBoundary(from) && !source.tracker.in_message() &&
          (source.tracker.at_frame_boundary() || source.carry);
 }
@@ -586,9 +612,7 @@ void Relay::OnLost(Side side) noexcept {
       core_.backend_block(facts_)
           .failures[hung_ ? BackendFailure::kHung : BackendFailure::kLost]
           .Add();
-      ending().why = torn    ? "backend_lost_in_frame"
-                     : hung_ ? "ping_timeout"
-                             : "backend_lost";
+      ending().why = torn ? "backend_lost_in_frame" : hung_ ? "ping_timeout" : "backend_lost";
       Initiate(ClosedBy::kBackend, torn ? 0 : code);
     }
     if (stage_ == Stage::kOpen && !other.close_out) {

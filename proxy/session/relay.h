@@ -4,8 +4,8 @@
 // Each direction is walked by a FrameTracker. Whole frames are forwarded at once; of a frame whose
 // header is not complete, and of an incomplete control frame, nothing is forwarded until it is. So
 // the far side is between frames, or inside the payload of a frame that the tracker knows, and a
-// CLOSE of ours is never written inside a frame. Where the route says so, large frames of the backend
-// go on in fragments, and there the client is between frames all the time.
+// CLOSE of ours is never written inside a frame. Where the route says so, large frames of the
+// backend go on in fragments, and there the client is between frames all the time.
 //
 // A CLOSE of either side is relayed as it came. One of ours goes in steps:
 //
@@ -46,7 +46,7 @@ struct OurClose {
   std::uint16_t client_code = 1012;
   std::uint16_t backend_code = 1001;
   std::string reason;
-  std::string_view why;  // static word for the access log
+  std::string_view why;                                 // static word for the access log
   metrics::OwnClose cause = metrics::OwnClose::kCount;  // kCount: a side broke the rules
   bool finish_message = true;  // wait for the end of the client's message, not only of its frame
 };
@@ -189,16 +189,17 @@ class Relay final : public net::Mortal {
   std::array<Leg, kSides> legs_;
   net::Timer timer_;
   std::unique_ptr<ws::Refragmenter> refragmenter_;  // of what goes to the client; null: as it comes
-  std::unique_ptr<Ending> ending_;  // made when it is first asked for: see ending()
+  std::unique_ptr<Ending> ending_;                  // made when it is first asked for: see ending()
   Instant began_;
   std::uint64_t key_hash_;
   unsigned reads_ = 0;                                // for sampling relay_seconds
   std::uint16_t code_ = 0;                            // what closes_total says
   metrics::ClosedBy by_ = metrics::ClosedBy::kCount;  // kCount: nobody yet
   Stage stage_ = Stage::kOpen;
-  std::uint8_t patience_ = 0;  // deadlines that have passed in this stage
-  bool pinged_ : 1 = false;  // a ping of ours waits for its pong, and timer_ for that
-  bool hung_ : 1 = false;    // the backend did not answer it
+  std::uint8_t patience_ = 0;        // deadlines that have passed in this stage
+  bool pinged_ : 1 = false;          // a ping of ours waits for its pong, and timer_ for that
+  bool awaits_reading_ : 1 = false;  // with pinged_: bytes waited for the backend at that time
+  bool hung_ : 1 = false;            // the backend did not answer the ping
   bool forced_ : 1 = false;
   bool done_ : 1 = false;
 };

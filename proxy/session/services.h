@@ -100,6 +100,10 @@ class HandshakeRation {
 // memory. A stream that flows is read in pieces as large as Services::scratch.
 inline constexpr std::size_t kUsualRead = 64 * 1024;
 
+// A loop whose once-a-second timer is later than this has stood still, and what its peers are
+// blamed for may be our own doing.
+inline constexpr Millis kStall{1'000};
+
 struct Services {
   net::Loop& loop;
   std::span<std::byte> scratch;          // input of the turn; at least kUsualRead
@@ -113,7 +117,8 @@ struct Services {
   LocalPtr<const View> view;
   Intake intake = Intake::kOpen;
   HandshakeRation handshakes{};
-  Instant stalled_at{};          // when this worker's loop last stood still for over a second
+  Instant tick_due{};             // when the worker's once-a-second timer is to run next
+  Instant stalled_at{};           // when that was last over a second late: the loop had stood still
   std::uint64_t ping_secret = 0;  // what this process's pings are told from others by
 };
 

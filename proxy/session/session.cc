@@ -395,8 +395,7 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
   const bool has_content = head.framing == http::Framing::kChunked ||
                            (head.framing == http::Framing::kLength && head.content_length > 0);
   const bool reusable = head.keep_alive && head.minor_version == 1 && !has_content &&
-                        refusal.status != 400 && !ending_ &&
-                        KeepsAlive(core_.services.intake);
+                        refusal.status != 400 && !ending_ && KeepsAlive(core_.services.intake);
   if (refusal.status == 426) {
     extra += "Connection: Upgrade\r\n";  // RFC 9110 section 7.8: it goes with the Upgrade field
   }
@@ -552,10 +551,9 @@ void Session::Drain() noexcept {
       }
       break;
     case Phase::kExchange:
+      exchange().Drain(!handed_over);
       if (lasting()) {
         exchange().EndEventStream();
-      } else {
-        exchange().Drain(!handed_over);
       }
       break;
     case Phase::kRelay:
@@ -581,10 +579,6 @@ void Session::CloseInOrder(metrics::OwnClose cause) noexcept {
 }
 
 void Session::Kick(std::uint16_t code, const std::string& reason) noexcept {
-  if (phase_ != Phase::kRelay) {
-    Cut("kick");
-    return;
-  }
   OurClose close;
   close.client_code = code != 0 ? code : core_.route(facts_).close_code;
   close.reason = reason;
@@ -620,8 +614,16 @@ Instant Session::FirstLook() const noexcept {
 Instant Session::LookAfter(Instant now) noexcept {
   Instant next = AgeDue();
   if (next <= now) {
+    if (phase_ == Phase::kRelay) {
+      CloseInOrder(metrics::OwnClose::kMaxAge);
+      return Instant::max();  // from here on its ending has deadlines of its own
+    }
+    if (exchange().is_ending_events()) {
+      Cut("max_age_deadline");  // no event has ended since
+      return Instant::max();
+    }
     CloseInOrder(metrics::OwnClose::kMaxAge);
-    return Instant::max();  // from here on its ending has deadlines of its own
+    return now + core_.config().drain.grace;
   }
   if (phase_ == Phase::kRelay) {
     next = std::min(next, relay().Beat(now));
@@ -635,6 +637,11 @@ Session::Description Session::Describe() const {
   about.client_ip = facts_.texts.Get(FactText::kClientIp);
   if (about.client_ip.empty()) {
     about.client_ip = core_.peer.Ip();
+  } else if (about.client_ip.find(':') != std::string::npos) {
+    // As a proxy in front wrote it: an IPv6 address has many spellings (RFC 4291 section 2.2).
+    if (const auto address = net::Address::FromNumeric(about.client_ip, 0)) {
+      about.client_ip = address->Ip();
+    }
   }
   about.listener = core_.listener->name;
   about.route = core_.route(facts_).config.name;
@@ -651,7 +658,7 @@ void Session::Cut(std::string_view why) noexcept {
   forced_ = phase_ != Phase::kClosed && phase_ != Phase::kLinger;
   switch (phase_) {
     case Phase::kExchange:
-      exchange().Abandon();
+      exchange().Abandon(why);
       OnExchangeBroken();
       break;
     case Phase::kRelay:

@@ -40,12 +40,11 @@ class Session final : public net::Mortal,
   void Drain() noexcept;
 
   // The same for what only one backend's drain or the session's age ends: a session that does not
-  // last goes on, since it gets another backend with its next request. `why`: a static word for the
-  // access log.
+  // last goes on, since it gets another backend with its next request.
   void CloseInOrder(metrics::OwnClose cause) noexcept;
 
-  // Somebody asked for its end: a relay closes in order with `code` (0: the route's) and `reason`,
-  // anything else is cut. REQUIRES: the code may be sent, the reason fits (RFC 6455 section 7.4).
+  // Somebody asked for its end: closes in order with `code` (0: the route's) and `reason`.
+  // REQUIRES: relaying(); the code may be sent, the reason fits (RFC 6455 section 7.4).
   void Kick(std::uint16_t code, const std::string& reason) noexcept;
 
   // The end of all patience. `why`: a static word for the access log.
@@ -85,6 +84,8 @@ class Session final : public net::Mortal,
   [[nodiscard]] Description Describe() const;
 
   [[nodiscard]] bool relaying() const noexcept { return phase_ == Phase::kRelay; }
+  // A relay that is ending already.
+  [[nodiscard]] bool closing() const noexcept { return relaying() && relay().is_ending(); }
 
   // After the end: a deadline ended it, its own or that of Cut().
   [[nodiscard]] bool was_forced() const noexcept { return forced_; }

@@ -25,8 +25,8 @@ void ExpectAtMost(const char* name, std::size_t size, std::size_t most) {
 TEST(Size, OfWhatAnIdleSessionHolds) {
   ExpectAtMost("Conn", sizeof(net::Conn), 184);
   ExpectAtMost("FrameTracker", sizeof(ws::FrameTracker), 64);
-  ExpectAtMost("Relay", sizeof(Relay), 272);
-  ExpectAtMost("SessionWithoutConn", sizeof(Session) - sizeof(net::Conn), 168);
+  ExpectAtMost("Relay", sizeof(Relay), 288);
+  ExpectAtMost("SessionWithoutConn", sizeof(Session) - sizeof(net::Conn), 176);
   ExpectAtMost("RequestFacts", sizeof(RequestFacts), 40);
 }
 
