@@ -1,4 +1,5 @@
 // The command line: reads it and starts a subcommand. cli/exit_status.h says what is returned.
+#include <cerrno>
 #include <csignal>
 #include <ctime>
 #include <exception>
@@ -21,20 +22,6 @@ namespace sluice {
 namespace {
 
 constexpr const char* kDefaultConfig = "/etc/sluice/sluice.toml";
-
-log::Level LevelOf(config::LogLevel level) {
-  switch (level) {
-    case config::LogLevel::kDebug:
-      return log::Level::kDebug;
-    case config::LogLevel::kInfo:
-      return log::Level::kInfo;
-    case config::LogLevel::kWarn:
-      return log::Level::kWarn;
-    case config::LogLevel::kError:
-      return log::Level::kError;
-  }
-  return log::Level::kInfo;
-}
 
 // Adds what is wrong with one set of certificates. `key` names it.
 void CheckCertificates(const std::string& where, const std::string& key,
@@ -105,7 +92,13 @@ int Check(const std::string& path) {
 
 // `arguments` are those of the process: a successor is started with them.
 int Run(const std::string& path, std::vector<std::string> arguments) {
-  // First of all, and before there are threads: what the starter has left in the environment.
+  // A signal that comes while this process starts waits for Server::Run, which unblocks them.
+  sigset_t early;
+  sigemptyset(&early);
+  sigaddset(&early, SIGHUP);
+  sigaddset(&early, SIGUSR2);
+  sigprocmask(SIG_BLOCK, &early, nullptr);
+  // Before there are threads: what the starter has left in the environment.
   server::Launch launch;
   launch.load = [path] { return Load(path); };
   launch.executable = takeover::ExecutablePath();
@@ -122,11 +115,11 @@ int Run(const std::string& path, std::vector<std::string> arguments) {
   }
   launch.predecessor = std::move(*predecessor);
   launch.activated = std::move(*activated);
-  log::Setup(LevelOf(config.log.level));
+  log::Setup(server::LevelOf(config.log.level));
   auto server = server::Server::Make(config, std::move(launch));
   if (!server) {
     std::cerr << path << ": " << server.error().message << '\n';
-    return cli::kConfig;
+    return server.error().sys_errno == EBUSY ? cli::kFailed : cli::kConfig;
   }
   if (auto ran = (*server)->Run(); !ran) {
     std::cerr << path << ": " << ran.error().message << '\n';

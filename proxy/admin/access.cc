@@ -50,8 +50,7 @@ bool MayBeRebound(std::string_view host) {
   }
   const std::string name(host.substr(0, host.find(':')));
   in_addr address{};
-  return name.find('.') != std::string::npos &&
-         inet_pton(AF_INET, name.c_str(), &address) != 1;
+  return name.find('.') != std::string::npos && inet_pton(AF_INET, name.c_str(), &address) != 1;
 }
 
 // Browsers say so themselves: Sec-Fetch-Site with every request (Fetch Metadata), Origin (RFC 6454)

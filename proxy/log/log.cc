@@ -7,26 +7,35 @@
 
 namespace sluice::log {
 
+namespace {
+
+spdlog::level::level_enum NumberOf(Level level) {
+  switch (level) {
+    case Level::kDebug:
+      return spdlog::level::debug;
+    case Level::kInfo:
+      return spdlog::level::info;
+    case Level::kWarn:
+      return spdlog::level::warn;
+    case Level::kError:
+      return spdlog::level::err;
+  }
+  return spdlog::level::info;
+}
+
+}  // namespace
+
 void Setup(Level level) {
   auto logger =
       std::make_shared<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
-  switch (level) {
-    case Level::kDebug:
-      logger->set_level(spdlog::level::debug);
-      break;
-    case Level::kInfo:
-      logger->set_level(spdlog::level::info);
-      break;
-    case Level::kWarn:
-      logger->set_level(spdlog::level::warn);
-      break;
-    case Level::kError:
-      logger->set_level(spdlog::level::err);
-      break;
-  }
+  logger->set_level(NumberOf(level));
   logger->flush_on(spdlog::level::debug);
   spdlog::set_default_logger(std::move(logger));
+}
+
+void SetLevel(Level level) {
+  spdlog::default_logger_raw()->set_level(NumberOf(level));
 }
 
 }  // namespace sluice::log

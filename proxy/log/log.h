@@ -14,4 +14,7 @@ enum class Level : std::uint8_t { kDebug, kInfo, kWarn, kError };
 // Makes spdlog's default logger write to standard error at `level`. Once, before any thread runs.
 void Setup(Level level);
 
+// Any thread, at any time.
+void SetLevel(Level level);
+
 }  // namespace sluice::log

@@ -182,7 +182,7 @@ struct alignas(64) RouteBlock {
   PerEnum<TornReason, Counter> torn;
   Histogram<kLifeBounds> session_seconds;
   PerEnum<OwnClose, Counter> own_closes;
-  std::array<Counter, 2> pings;  // to the backend: [0] answered, [1] not answered in time
+  std::array<Counter, 2> pings;          // to the backend: [0] answered, [1] not answered in time
   std::array<Counter, 6> http_requests;  // [status / 100]; 0: no answer
   Histogram<kLatencyBounds> http_request_seconds;
   std::array<Counter, kSides> backpressure_pauses;  // [the side not read]

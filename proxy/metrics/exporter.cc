@@ -182,7 +182,7 @@ using SessionTable = std::map<RoutePoolBackend, PerWorker<LoneGauge>>;
 using WorkerTable = PerWorker<WorkerBlock>;
 
 void AppendConnections(Families& out, const ListenerTable& listeners,
-                       const std::vector<BackendStatus>& backends) {
+                       const std::vector<BackendStatus>& backends, std::int64_t legs_to_removed) {
   FamilyFiller open = GaugeFamily(
       out, "sluice_connections_open",
       "Connections open now: of clients by listener, and legs to backends (listener is empty).");
@@ -191,7 +191,7 @@ void AppendConnections(Families& out, const ListenerTable& listeners,
              Sum(
                  shards.blocks, [](const auto& b) -> auto& { return b.connections_open; }));
   }
-  double legs = 0;
+  auto legs = static_cast<double>(legs_to_removed);
   for (const BackendStatus& backend : backends) {
     legs += static_cast<double>(backend.open);
   }
@@ -368,9 +368,9 @@ void AppendSessions(Families& out, const RouteTable& routes, const SessionTable&
     });
   }
 
-  FamilyFiller own = CounterFamily(
-      out, "sluice_own_closes_total",
-      "Sessions that kept the rules and were closed by Sluice, by cause.");
+  FamilyFiller own =
+      CounterFamily(out, "sluice_own_closes_total",
+                    "Sessions that kept the rules and were closed by Sluice, by cause.");
   for (const auto& [route, blocks] : routes) {
     ForEach<OwnClose>([&, &route = route, &blocks = blocks](OwnClose cause) {
       own.Add({{"route", route}, {"cause", Name(cause)}},
@@ -720,7 +720,7 @@ std::size_t Exporter::OpenSessions() const {
 std::string Exporter::Text(const ProcessStatus& status) const {
   const Shards& shards = *shards_;
   Families families;
-  AppendConnections(families, shards.listeners, status.backends);
+  AppendConnections(families, shards.listeners, status.backends, status.legs_to_removed);
   AppendTls(families, shards.listeners, status.certificates);
   AppendUpgrades(families, shards.routes);
   AppendHttp(families, shards.routes);

@@ -33,14 +33,15 @@ struct BackendStatus {
 };
 
 struct ProcessStatus {
-  bool draining = false;           // drain_active{what="process"}
-  std::size_t backend_drains = 0;  // drain_active{what="backend"}
-  double drain_seconds = 0;      // since the drain began; 0 when not draining
-  bool config_ok = true;         // config_last_reload_successful
-  double config_loaded_at = 0;   // Unix time
-  std::uint64_t reloads_ok = 0;  // reloads since start, the first load not counted
+  bool draining = false;             // drain_active{what="process"}
+  std::size_t backend_drains = 0;    // drain_active{what="backend"}
+  std::int64_t legs_to_removed = 0;  // open to backends that are in no pool any more
+  double drain_seconds = 0;          // since the drain began; 0 when not draining
+  bool config_ok = true;             // config_last_reload_successful
+  double config_loaded_at = 0;       // Unix time
+  std::uint64_t reloads_ok = 0;      // reloads since start, the first load not counted
   std::uint64_t reloads_failed = 0;
-  unsigned generation = 1;        // how many processes took over before this one, and one
+  unsigned generation = 1;  // how many processes took over before this one, and one
   std::uint64_t takeovers_done = 0;
   std::uint64_t takeovers_failed = 0;
   std::uint64_t takeovers_refused = 0;

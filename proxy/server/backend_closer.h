@@ -1,5 +1,5 @@
-// One worker's part of a BackendDrain: closes the worker's sessions on that backend, each at its own
-// instant, and at the deadline has the rest cut.
+// One worker's part of a BackendDrain: closes the worker's sessions on that backend, each at its
+// own instant, and at the deadline has the rest cut.
 //
 // Owned by its Worker, used in its thread only.
 #pragma once

@@ -26,8 +26,8 @@ struct BackendDrain {
   std::atomic<std::size_t> workers_begun{0};
 
   [[nodiscard]] std::size_t remaining() const noexcept {
-    const std::size_t ended = clean.load(std::memory_order_relaxed) +
-                              forced.load(std::memory_order_relaxed);
+    const std::size_t ended =
+        clean.load(std::memory_order_relaxed) + forced.load(std::memory_order_relaxed);
     const std::size_t all = total.load(std::memory_order_relaxed);
     return all > ended ? all - ended : 0;
   }

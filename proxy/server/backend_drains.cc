@@ -24,8 +24,7 @@ double Seconds(Instant::duration span) {
 }
 
 std::size_t Ended(const BackendDrain& drain) {
-  return drain.clean.load(std::memory_order_relaxed) +
-         drain.forced.load(std::memory_order_relaxed);
+  return drain.clean.load(std::memory_order_relaxed) + drain.forced.load(std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -52,6 +51,7 @@ void BackendDrains::Start(const std::string& pool, const std::string& backend,
   drain->backend = backend;
   drain->state = std::move(state);
   drain->options = options;
+  drain->options.ready_delay = Millis(0);  // nobody has to be told to go elsewhere first
   drain->options.rate = options.rate / static_cast<double>(workers_.size());
   entries_.erase(std::remove_if(entries_.begin(), entries_.end(),
                                 [&](const Entry& one) { return one.drain->state == drain->state; }),
@@ -64,8 +64,8 @@ void BackendDrains::Start(const std::string& pool, const std::string& backend,
   entry.window_ends = entry.began + options.window;
   entries_.push_back(std::move(entry));
   spdlog::info("draining backend pool={} backend={} open={} window_ms={} rate={} removed={}", pool,
-               backend, drain->state->open.load(std::memory_order_relaxed),
-               options.window.count(), options.rate, removed);
+               backend, drain->state->open.load(std::memory_order_relaxed), options.window.count(),
+               options.rate, removed);
   for (const auto& worker : workers_) {
     worker->StartBackendDrain(drain);
   }
@@ -102,6 +102,14 @@ std::optional<BackendDrains::Progress> BackendDrains::ProgressOf(
     }
   }
   return std::nullopt;
+}
+
+std::int64_t BackendDrains::legs_to_removed() const noexcept {
+  std::int64_t legs = 0;
+  for (const Entry& entry : entries_) {
+    legs += entry.removed ? entry.drain->state->open.load(std::memory_order_relaxed) : 0;
+  }
+  return legs;
 }
 
 std::size_t BackendDrains::running() const noexcept {
@@ -185,11 +193,10 @@ void BackendDrains::OnTimer(short) noexcept {
     }
   }
   // Nobody can ask for a backend that is gone.
-  entries_.erase(std::remove_if(entries_.begin(), entries_.end(),
-                                [](const Entry& one) {
-                                  return one.removed && one.state != State::kDraining;
-                                }),
-                 entries_.end());
+  entries_.erase(
+      std::remove_if(entries_.begin(), entries_.end(),
+                     [](const Entry& one) { return one.removed && one.state != State::kDraining; }),
+      entries_.end());
   if (running() > 0) {
     timer_.Arm<&BackendDrains::OnTimer>(loop_.base(), kWatch, this);
   } else {

@@ -43,7 +43,8 @@ class BackendDrains {
       : loop_(loop), workers_(workers) {}
 
   // The backend gets nothing new from now on, and its sessions are closed as `options` say, of
-  // which `rate` is for the whole process. A drain of it that runs is replaced: its window begins
+  // which `rate` is for the whole process and
+  // `ready_delay` has no meaning. A drain of it that runs is replaced: its window begins
   // anew. `removed`: the backend has left the configuration, and nobody will ask for it again.
   void Start(const std::string& pool, const std::string& backend,
              std::shared_ptr<balance::BackendState> state, const drain::DrainOptions& options,
@@ -54,6 +55,9 @@ class BackendDrains {
 
   // Of the drain that runs, or of the last one; nothing when there was none.
   [[nodiscard]] std::optional<Progress> ProgressOf(const balance::BackendState& state) const;
+
+  // Held by sessions to backends that have left the configuration and still drain.
+  [[nodiscard]] std::int64_t legs_to_removed() const noexcept;
 
   // Drains that run.
   [[nodiscard]] std::size_t running() const noexcept;

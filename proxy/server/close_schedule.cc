@@ -1,5 +1,6 @@
 #include "proxy/server/close_schedule.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace sluice::server {
@@ -42,15 +43,6 @@ void CloseSchedule::Hurry(Instant now) {
     sooner.emplace(std::min(at, now), id);
   }
   closes_ = std::move(sooner);
-}
-
-std::vector<session::Session*> CloseSchedule::members() const {
-  std::vector<session::Session*> all;
-  all.reserve(members_.size());
-  for (const auto& [id, session] : members_) {
-    all.push_back(session);
-  }
-  return all;
 }
 
 }  // namespace sluice::server

@@ -42,7 +42,6 @@ class CloseSchedule {
 
   // Sessions that were taken and have not ended.
   [[nodiscard]] std::size_t size() const noexcept { return members_.size(); }
-  [[nodiscard]] std::vector<session::Session*> members() const;
 
  private:
   std::multimap<Instant, std::uint64_t> closes_;

@@ -193,7 +193,7 @@ std::string ConfigJson(const config::Config& config) {
   for (const config::Pool& pool : config.pools) {
     out["pool"][pool.name] = PoolJson(pool);
   }
-  return out.dump(2) + "\n";
+  return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace sluice::server

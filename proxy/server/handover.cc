@@ -7,13 +7,12 @@
 // Both accept from the same sockets until the old one stops, so that nobody is refused or reset. At
 // most two generations: while the old one drains, nobody else takes over.
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <utility>
-
-#include <unistd.h>
 
 #include "proxy/log/log.h"
 #include "proxy/net/socket.h"
@@ -24,8 +23,15 @@
 namespace sluice::server {
 namespace {
 
-// For the old process to make its offer, and to stop accepting: both are a few milliseconds of work.
+// For the old process to make its offer, and to stop accepting: both are a few milliseconds of
+// work.
 constexpr Millis kPatience{10'000};
+
+// For a successor that has failed to end by itself.
+constexpr Millis kChildPatience{2'000};
+
+// Of an error: another process is in the way, which is no mistake in the configuration.
+constexpr int kNotNow = EBUSY;
 
 constexpr std::string_view kListenerKind = "listener";
 constexpr std::string_view kAdminKind = "admin";
@@ -61,7 +67,7 @@ Result<std::vector<PassedSocket>> Server::TakeOffer() {
   if (!launch_.predecessor && !path.empty()) {
     auto connected = takeover::Taker::Connect(path);
     if (!connected) {
-      return tl::unexpected(connected.error());
+      return tl::unexpected(Error{connected.error().message, kNotNow});
     }
     launch_.predecessor = std::move(*connected);
   }
@@ -70,7 +76,8 @@ Result<std::vector<PassedSocket>> Server::TakeOffer() {
     if (socket.name == kAdminKind) {
       admin_socket_ = std::move(socket.fd);
     } else {
-      passed.push_back({std::move(socket.name), address, std::move(socket.fd), true});
+      passed.push_back({std::move(socket.name), address.Text(), address, std::move(socket.fd),
+                        /*by_name=*/true});
     }
   }
   if (!launch_.predecessor) {
@@ -78,14 +85,15 @@ Result<std::vector<PassedSocket>> Server::TakeOffer() {
   }
   auto offer = launch_.predecessor->Receive(std::string(kVersion), Now() + kPatience);
   if (!offer) {
-    return tl::unexpected(offer.error());
+    return tl::unexpected(Error{offer.error().message, kNotNow});
   }
   predecessor_pid_ = offer->pid;
   generation_ = offer->generation + 1;
   for (takeover::Socket& socket : offer->sockets) {
     if (socket.kind == kListenerKind) {
       const net::Address address = net::Address::OfSocket(socket.fd.get());
-      passed.push_back({std::move(socket.name), address, std::move(socket.fd)});
+      passed.push_back(
+          {std::move(socket.name), std::move(socket.address), address, std::move(socket.fd)});
     } else if (socket.kind == kAdminKind) {
       admin_socket_ = std::move(socket.fd);
     } else if (socket.kind == kTakeoverKind) {
@@ -108,8 +116,8 @@ Result<std::vector<PassedSocket>> Server::TakeOffer() {
       backend->state->draining.store(true, std::memory_order_relaxed);
     }
   }
-  spdlog::info("taking over from pid={} sockets={} generation={}", predecessor_pid_,
-               passed.size(), generation_);
+  spdlog::info("taking over from pid={} sockets={} generation={}", predecessor_pid_, passed.size(),
+               generation_);
   return passed;
 }
 
@@ -123,13 +131,6 @@ Result<void> Server::ServeTakeover() {
       return {};
     }
     spdlog::warn("the takeover socket of the predecessor is not there any more path={}", path);
-  } else if (passed_takeover_.valid()) {
-    // It has moved: whoever has the old one removes it, and that is done by letting go of it.
-    takeover::Giver old(loop_, sink);
-    if (auto adopted = old.AdoptListener(std::move(passed_takeover_)); !adopted) {
-      spdlog::warn("the takeover socket of the predecessor stays path={}: {}", passed_path_,
-                   adopted.error().message);
-    }
   }
   return path.empty() ? Result<void>() : giver_->Listen(path);
 }
@@ -144,17 +145,35 @@ Result<void> Server::FinishTakeover() {
   if (auto done = taker.SayReady(Now() + kPatience); !done) {
     if (done.error().sys_errno == ECONNRESET) {
       spdlog::warn("the process before this one has ended pid={}", predecessor_pid_);
-      ++takeovers_done_;
+      OwnTakeoverSocket();
       return {};
     }
     return done;
   }
-  ++takeovers_done_;
+  OwnTakeoverSocket();
   predecessor_ = taker.TakeConnection();
   predecessor_event_.Add<&Server::OnPredecessor>(loop_.base(), predecessor_.get(),
                                                  EV_READ | EV_PERSIST, this);
   spdlog::info("took over from pid={} generation={}", predecessor_pid_, generation_);
   return {};
+}
+
+// The predecessor has let go of everything, so its files are ours.
+void Server::OwnTakeoverSocket() {
+  ++takeovers_done_;
+  giver_->TakeFile();
+  if (!passed_takeover_.valid()) {
+    return;
+  }
+  // The path has changed: whoever owns the old file removes it when it goes.
+  takeover::GiverSink& sink = *this;
+  takeover::Giver old(loop_, sink);
+  if (auto adopted = old.AdoptListener(std::move(passed_takeover_)); !adopted) {
+    spdlog::warn("the takeover socket of the predecessor stays path={}: {}", passed_path_,
+                 adopted.error().message);
+    return;
+  }
+  old.TakeFile();
 }
 
 void Server::OnPredecessor(short) noexcept {
@@ -184,6 +203,9 @@ void Server::OnTakeoverSignal(short) noexcept {
   auto reason = ReasonAgainstTakeover();
   if (!reason && giver_->busy()) {
     reason = "another takeover is under way";
+  }
+  if (!reason && child_ != 0) {
+    reason = "the last successor has not ended yet";
   }
   if (!reason && launch_.executable.empty()) {
     reason = "this process cannot be started again";
@@ -216,6 +238,14 @@ void Server::OnChildSignal(short) noexcept {
   }
 }
 
+void Server::OnChildTimer(short) noexcept {
+  child_timer_.Cancel();
+  if (child_ != 0) {
+    spdlog::warn("ending the successor that did not get ready pid={}", child_);
+    ::kill(child_, SIGTERM);
+  }
+}
+
 std::optional<std::string> Server::MayTake(pid_t pid, const std::string& version) noexcept {
   auto reason = ReasonAgainstTakeover();
   if (!reason) {
@@ -234,7 +264,7 @@ Result<takeover::Offer> Server::MakeOffer() noexcept {
   }
   for (PassedSocket& one : *sockets) {
     offer.sockets.push_back(
-        {std::string(kListenerKind), one.name, one.address.Text(), std::move(one.fd)});
+        {std::string(kListenerKind), one.name, one.configured, std::move(one.fd)});
   }
   if (admin_ && admin_->socket() >= 0) {
     auto copy = net::Duplicate(admin_->socket());
@@ -282,7 +312,8 @@ void Server::OnFailed(pid_t successor, const std::string& why) noexcept {
   ++takeovers_failed_;
   spdlog::warn("takeover by pid={} failed, this process goes on: {}", successor, why);
   if (child_ != 0 && successor == child_) {
-    ::kill(child_, SIGTERM);  // it may only be slow, and would serve beside this process
+    // It ends by itself, unless it is only slow: then it must not serve beside this process.
+    child_timer_.Arm<&Server::OnChildTimer>(loop_.base(), kChildPatience, this);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "proxy/config/values.h"
 #include "proxy/log/log.h"
 #include "proxy/net/socket.h"
 
@@ -37,6 +38,23 @@ ListenerSet::ListenerSet(std::size_t workers, metrics::Exporter& exporter,
 std::string ListenerSet::KeyOf(const config::Listener& listener) {
   return listener.port == 0 ? "name " + listener.name
                             : listener.host + " " + std::to_string(listener.port);
+}
+
+bool ListenerSet::IsFor(const PassedSocket& passed, const config::Listener& listener) {
+  if (listener.port == 0 || (passed.by_name && passed.name == listener.name)) {
+    return passed.name == listener.name;
+  }
+  const std::string address = config::HostPort{listener.host, listener.port, true}.Text();
+  return passed.configured == address || passed.address.Text() == address;
+}
+
+// Whether a socket on that port may be one of this process's, or of the one that passed them: a
+// listener that moves from one address to another keeps its port, and is not in its own way.
+bool ListenerSet::IsOurs(std::uint16_t port, const std::vector<PassedSocket>& passed) const {
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [port](const Entry& one) { return one.address.port() == port; }) ||
+         std::any_of(passed.begin(), passed.end(),
+                     [port](const PassedSocket& one) { return one.address.port() == port; });
 }
 
 Result<ListenerSet::Change> ListenerSet::Prepare(const config::Config& config,
@@ -84,16 +102,22 @@ Result<ListenerSet::Change> ListenerSet::Prepare(const config::Config& config,
       entry.address = *address;
       std::vector<UniqueFd> mine;
       for (PassedSocket& one : passed) {
-        const bool same = listener.port == 0 || (one.by_name && one.name == listener.name)
-                              ? one.name == listener.name
-                              : one.address.Text() == entry.address.Text();
-        if (one.fd.valid() && same) {
+        if (one.fd.valid() && IsFor(one, listener)) {
           entry.address = one.address;
           mine.push_back(std::move(one.fd));
         }
       }
-      auto made =
-          mine.empty() ? Bind(entry, sockets) : Adopt(entry, std::move(mine), sockets);
+      Result<void> made;
+      if (!mine.empty()) {
+        made = Adopt(entry, std::move(mine), sockets);
+      } else {
+        if (!IsOurs(listener.port, passed)) {
+          made = net::CheckFree(entry.address);
+        }
+        if (made) {
+          made = Bind(entry, sockets);
+        }
+      }
       if (!made) {
         return tl::unexpected(made.error());
       }
@@ -103,8 +127,7 @@ Result<ListenerSet::Change> ListenerSet::Prepare(const config::Config& config,
       if (!view) {
         return tl::unexpected(view.error());
       }
-      change.by_worker[worker].push_back(
-          {entry.tag, std::move(*view), std::move(sockets[worker])});
+      change.by_worker[worker].push_back({entry.tag, std::move(*view), std::move(sockets[worker])});
     }
     change.entries_.push_back(std::move(entry));
   }
@@ -128,8 +151,8 @@ void ListenerSet::Commit(Change& change) {
     const bool is_new = std::none_of(entries_.begin(), entries_.end(),
                                      [&](const Entry& old) { return old.tag == entry.tag; });
     if (is_new) {
-      spdlog::info("listening name={} address={} tls={}", entry.config.name,
-                   entry.address.Text(), entry.config.is_tls());
+      spdlog::info("listening name={} address={} tls={}", entry.config.name, entry.address.Text(),
+                   entry.config.is_tls());
     }
   }
   for (const Entry& old : entries_) {
@@ -141,9 +164,6 @@ void ListenerSet::Commit(Change& change) {
 }
 
 Result<void> ListenerSet::Bind(Entry& entry, std::vector<std::vector<UniqueFd>>& by_worker) const {
-  if (auto free = net::CheckFree(entry.address); !free) {
-    return free;
-  }
   for (std::size_t worker = 0; worker < workers_; ++worker) {
     auto fd = net::Listen(entry.address);
     if (!fd) {
@@ -231,7 +251,9 @@ Result<std::vector<PassedSocket>> ListenerSet::Duplicate() const {
       if (!copy) {
         return tl::unexpected(copy.error());
       }
-      all.push_back({entry.config.name, entry.address, std::move(*copy)});
+      all.push_back({entry.config.name,
+                     config::HostPort{entry.config.host, entry.config.port, true}.Text(),
+                     entry.address, std::move(*copy)});
     }
   }
   return all;

@@ -1,6 +1,6 @@
 // The listening sockets of the process and what is served on them, as the control thread knows it.
-// The workers accept; this keeps a descriptor of every socket beside theirs, so that a successor can
-// be handed all of them, and tells what a new configuration changes.
+// The workers accept; this keeps a descriptor of every socket beside theirs, so that a successor
+// can be handed all of them, and tells what a new configuration changes.
 //
 // A listener is the same before and after a reload when its address is; one on port 0 when its name
 // is. It keeps its sockets then, and with them what waits in their queues.
@@ -29,8 +29,9 @@ struct Bound {
 
 // A listening socket that somebody else has bound: a predecessor, or a service manager.
 struct PassedSocket {
-  std::string name;  // of the listener it was bound for; may be empty
-  net::Address address;
+  std::string name;        // of the listener it was bound for; may be empty
+  std::string configured;  // the address of that listener as its configuration says it
+  net::Address address;    // its own
   UniqueFd fd;
   bool by_name = false;  // it is for the listener of that name, whatever its address
 };
@@ -79,7 +80,10 @@ class ListenerSet {
   using Entry = Change::Entry;
 
   [[nodiscard]] static std::string KeyOf(const config::Listener& listener);
-  [[nodiscard]] Result<void> Bind(Entry& entry, std::vector<std::vector<UniqueFd>>& by_worker) const;
+  [[nodiscard]] static bool IsFor(const PassedSocket& passed, const config::Listener& listener);
+  [[nodiscard]] bool IsOurs(std::uint16_t port, const std::vector<PassedSocket>& passed) const;
+  [[nodiscard]] Result<void> Bind(Entry& entry,
+                                  std::vector<std::vector<UniqueFd>>& by_worker) const;
   [[nodiscard]] Result<void> Adopt(Entry& entry, std::vector<UniqueFd> passed,
                                    std::vector<std::vector<UniqueFd>>& by_worker) const;
   [[nodiscard]] Result<LocalPtr<const session::ListenerView>> MakeView(std::size_t worker,

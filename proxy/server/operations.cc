@@ -1,9 +1,9 @@
 // What the admin interface asks for. Part of Server.
+#include <unistd.h>
+
 #include <algorithm>
 #include <limits>
 #include <utility>
-
-#include <unistd.h>
 
 #include "proxy/log/log.h"
 #include "proxy/server/config_json.h"
@@ -14,8 +14,11 @@ namespace sluice::server {
 namespace {
 
 admin::Problem NoSuchBackend(std::string_view pool, std::string_view backend) {
-  return {404, "", "There is no backend \"" + std::string(backend) + "\" in a pool \"" +
-                       std::string(pool) + "\".", {}};
+  return {404,
+          "",
+          "There is no backend \"" + std::string(backend) + "\" in a pool \"" + std::string(pool) +
+              "\".",
+          {}};
 }
 
 bool TakesSessions(const balance::Backend& backend) {
@@ -116,11 +119,10 @@ admin::BackendInfo Server::Describe(const session::Pool& pool, std::size_t index
   info.draining = backend.state->draining.load(std::memory_order_relaxed);
   info.open = backend.state->open.load(std::memory_order_relaxed);
   if (const auto progress = drains_.ProgressOf(*backend.state)) {
-    info.drain = admin::DrainProgress{Name(progress->state),      progress->total,
-                                      progress->remaining,        progress->clean,
-                                      progress->forced,           progress->elapsed_seconds,
-                                      progress->window_seconds,   progress->rate_per_second,
-                                      progress->eta_seconds};
+    info.drain = admin::DrainProgress{
+        Name(progress->state),    progress->total,           progress->remaining,
+        progress->clean,          progress->forced,          progress->elapsed_seconds,
+        progress->window_seconds, progress->rate_per_second, progress->eta_seconds};
   }
   return info;
 }
@@ -153,13 +155,13 @@ admin::Outcome<admin::BackendInfo> Server::StartDrain(std::string_view pool_name
   });
   if (!others && !order.force) {
     return tl::unexpected(
-        admin::Problem{409, "",
+        admin::Problem{409,
+                       "",
                        "No other backend of this pool takes sessions, so its clients would find "
                        "none; force drains it nevertheless.",
                        {}});
   }
   drain::DrainOptions options = DrainOptionsOf(config_.drain);
-  options.ready_delay = Millis(0);
   options.window = order.window.value_or(options.window);
   options.rate = order.rate.value_or(options.rate);
   drains_.Start(pool->config.name, backend->name, backend->state, options, false);
@@ -229,7 +231,7 @@ void Server::Kick(const admin::KickOrder& order, std::function<void(std::size_t)
   const std::string reason = order.reason.empty() ? config_.drain.reason : order.reason;
   VisitSessions(
       [kicked, matches, code = order.code, reason](std::size_t worker, session::Session& session) {
-        if (matches(session)) {
+        if (matches(session) && !session.closing()) {
           ++(*kicked)[worker];
           session.Kick(code, reason);
         }
@@ -251,7 +253,10 @@ admin::Outcome<admin::ReloadReport> Server::Reload() {
   if (!result.mistakes.empty()) {
     const std::string count = std::to_string(result.mistakes.size());
     return tl::unexpected(admin::Problem{
-        422, "", "The configuration has " + count + " mistakes, so the one in use stays.",
+        422, "",
+        result.mistakes.size() == 1
+            ? "The configuration has a mistake, so the one in use stays."
+            : "The configuration has " + count + " mistakes, so the one in use stays.",
         std::move(result.mistakes)});
   }
   return admin::ReloadReport{std::move(result.warnings)};

@@ -8,26 +8,19 @@
 #include "proxy/systemd/notifier.h"
 
 namespace sluice::server {
-namespace {
-
-double UnixNow() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
-
 Server::Reloaded Server::ReloadConfig() {
   Reloaded result;
-  const bool serving = !draining_;
-  if (serving) {
-    systemd::NotifyReloading();
+  if (draining_ || !launch_.load) {
+    // No attempt that could have failed: neither counted nor to be alarmed about.
+    result.mistakes.emplace_back(draining_
+                                     ? "the process drains, so its configuration changes no more"
+                                     : "this process has no configuration file to load");
+    spdlog::warn("reload: {}", result.mistakes.back());
+    return result;
   }
-  if (draining_) {
-    result.mistakes.emplace_back("the process drains, so its configuration changes no more");
-  } else if (!launch_.load) {
-    result.mistakes.emplace_back("this process has no configuration file to load");
-  } else {
-    const config::LoadResult loaded = launch_.load();
+  systemd::NotifyReloading();
+  {
+    config::LoadResult loaded = launch_.load();
     for (const config::Mistake& warning : loaded.warnings) {
       result.warnings.push_back(warning.Text());
     }
@@ -35,7 +28,7 @@ Server::Reloaded Server::ReloadConfig() {
       result.mistakes.push_back(mistake.Text());
     }
     if (loaded.ok()) {
-      WarnOfWhatStays(loaded.config, result.warnings);
+      KeepWhatStays(loaded.config, result.warnings);
       if (auto swapped = Swap(loaded.config); !swapped) {
         result.mistakes.push_back(swapped.error().message);
       }
@@ -59,9 +52,7 @@ Server::Reloaded Server::ReloadConfig() {
                   result.mistakes.size());
   }
   // Ready is what it is again, whatever came of it.
-  if (serving) {
-    systemd::NotifyReady(last_reload_ok_ ? "serving" : "serving; the last reload failed");
-  }
+  systemd::NotifyReady(last_reload_ok_ ? "serving" : "serving; the last reload failed");
   return result;
 }
 
@@ -74,23 +65,22 @@ Result<void> Server::Swap(const config::Config& config) {
   if (!change) {
     return tl::unexpected(change.error());
   }
-  const bool same_kind = config.admin.is_tls() == config_.admin.is_tls();
-  if (same_kind) {
-    if (auto loaded = LoadAdminTls(config.admin); !loaded) {
-      return loaded;
-    }
+  auto admin_tls = LoadAdminTls(config.admin);
+  if (!admin_tls) {
+    return tl::unexpected(admin_tls.error());
   }
   // From here on nothing fails.
   listeners_.Commit(*change);
   for (std::size_t i = 0; i < workers_.size(); ++i) {
-    workers_[i]->Update(
-        {MakeView(i, *snapshot), std::move(change->by_worker[i]), change->closed});
+    workers_[i]->Update({MakeView(i, *snapshot), std::move(change->by_worker[i]), change->closed});
   }
-  if (admin_ && same_kind) {
+  if (admin_) {
+    admin_tls_ = std::move(*admin_tls);
     admin_->Renew({config.admin.token}, admin_tls_);
   }
   const std::shared_ptr<const session::Snapshot> before = std::exchange(snapshot_, *snapshot);
   config_ = config;
+  log::SetLevel(LevelOf(config_.log.level));
   shared_.max_connections = MostConnections(config_);
   DrainRemoved(*before, *snapshot_);
   return {};
@@ -102,31 +92,34 @@ void Server::DrainRemoved(const session::Snapshot& before, const session::Snapsh
     const session::Pool* now = after.FindPool(pool->config.name);
     for (const balance::Backend& backend : pool->backends.backends()) {
       if (now == nullptr || now->FindBackend(backend.name) == nullptr) {
-        drains_.Start(pool->config.name, backend.name, backend.state,
-                      DrainOptionsOf(config_.drain), true);
+        drains_.Start(pool->config.name, backend.name, backend.state, DrainOptionsOf(config_.drain),
+                      true);
       }
     }
   }
 }
 
-// What a process cannot change while it runs.
-void Server::WarnOfWhatStays(const config::Config& config,
-                             std::vector<std::string>& warnings) const {
-  constexpr std::string_view kLater = " takes effect with the next process (SIGUSR2, or a restart)";
-  const auto warn = [&](std::string_view key, bool differs) {
-    if (differs) {
-      warnings.push_back(std::string(key) + ": the change" + std::string(kLater));
+void Server::KeepWhatStays(config::Config& config, std::vector<std::string>& warnings) const {
+  const auto keep = [&warnings](std::string_view key, auto& value, const auto& in_effect) {
+    if (value != in_effect) {
+      warnings.push_back(std::string(key) +
+                         ": the change takes effect with the next process (SIGUSR2, or a restart)");
+      value = in_effect;
     }
   };
-  warn("server.workers", config.server.workers != config_.server.workers);
-  warn("server.takeover_socket", config.server.takeover_socket != config_.server.takeover_socket);
-  warn("admin.address", config.admin.enabled != config_.admin.enabled ||
-                            config.admin.host != config_.admin.host ||
-                            config.admin.port != config_.admin.port);
-  warn("admin.tls", config.admin.is_tls() != config_.admin.is_tls());
-  warn("log.access", config.log.access != config_.log.access);
-  warn("log.query", config.log.query != config_.log.query);
-  warn("log.queue", config.log.queue != config_.log.queue);
+  keep("server.workers", config.server.workers, config_.server.workers);
+  keep("server.takeover_socket", config.server.takeover_socket, config_.server.takeover_socket);
+  keep("log.access", config.log.access, config_.log.access);
+  keep("log.query", config.log.query, config_.log.query);
+  keep("log.queue", config.log.queue, config_.log.queue);
+  // The token and the certificate of one place are no good for another.
+  const config::Admin& now = config_.admin;
+  const config::Admin& then = config.admin;
+  const bool same_place = then.enabled == now.enabled && then.host == now.host &&
+                          then.port == now.port && then.is_tls() == now.is_tls();
+  if (!same_place) {
+    keep("admin", config.admin, config_.admin);
+  }
 }
 
 }  // namespace sluice::server

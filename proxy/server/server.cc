@@ -61,16 +61,30 @@ log::AccessFormat FormatOf(config::AccessFormat format) {
   return log::AccessFormat::kJson;
 }
 
-double UnixNow() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 metrics::BuildInfo Build() {
   return {std::string(kVersion), SLUICE_REVISION, OpenSSL_version(OPENSSL_VERSION_STRING),
           event_get_version()};
 }
 
 }  // namespace
+
+log::Level LevelOf(config::LogLevel level) {
+  switch (level) {
+    case config::LogLevel::kDebug:
+      return log::Level::kDebug;
+    case config::LogLevel::kInfo:
+      return log::Level::kInfo;
+    case config::LogLevel::kWarn:
+      return log::Level::kWarn;
+    case config::LogLevel::kError:
+      return log::Level::kError;
+  }
+  return log::Level::kInfo;
+}
+
+double UnixNow() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 std::size_t RaiseFileLimit() {
   rlimit limit{};
@@ -140,10 +154,10 @@ Result<void> Server::Prepare() {
     }
   }
   listeners_.Commit(*change);
-  if (config_.admin.enabled) {
-    if (auto bound = BindAdmin(); !bound) {
-      return bound;
-    }
+  if (!config_.admin.enabled) {
+    admin_socket_.Reset();  // a predecessor may have had one
+  } else if (auto bound = BindAdmin(); !bound) {
+    return bound;
   }
   return ServeTakeover();
 }
@@ -167,8 +181,8 @@ Result<void> Server::BindAdmin() {
   // The predecessor's, if it is the same.
   const net::Address passed =
       admin_socket_.valid() ? net::Address::OfSocket(admin_socket_.get()) : net::Address();
-  const bool same = config_.admin.port == 0 ? passed.Ip() == address->Ip()
-                                            : passed.Text() == address->Text();
+  const bool same =
+      config_.admin.port == 0 ? passed.Ip() == address->Ip() : passed.Text() == address->Text();
   if (!admin_socket_.valid() || !same) {
     if (auto free = net::CheckFree(*address); !free) {
       return tl::unexpected(Error{"admin: " + free.error().message, free.error().sys_errno});
@@ -180,19 +194,25 @@ Result<void> Server::BindAdmin() {
     admin_socket_ = std::move(*fd);
   }
   admin_address_ = net::Address::OfSocket(admin_socket_.get());
-  return LoadAdminTls(config_.admin);
+  auto tls = LoadAdminTls(config_.admin);
+  if (!tls) {
+    return tl::unexpected(tls.error());
+  }
+  admin_tls_ = std::move(*tls);
+  return {};
 }
 
-Result<void> Server::LoadAdminTls(const config::Admin& admin) {
+// Null where the admin interface is plain.
+Result<std::shared_ptr<const tls::ServerContext>> Server::LoadAdminTls(
+    const config::Admin& admin) const {
   if (!admin.enabled || !admin.is_tls()) {
-    return {};
+    return std::shared_ptr<const tls::ServerContext>();
   }
   auto made = tls::ServerContext::Make(TlsOptions(admin), ticket_keys_);
   if (!made) {
     return tl::unexpected(made.error());
   }
-  admin_tls_ = std::move(*made);
-  return {};
+  return std::shared_ptr<const tls::ServerContext>(std::move(*made));
 }
 
 LocalPtr<const session::View> Server::MakeView(std::size_t worker,
@@ -221,12 +241,11 @@ LocalPtr<const session::View> Server::MakeView(std::size_t worker,
 Result<void> Server::Run() {
   // Signals are the control thread's: the workers start with them blocked.
   sigset_t blocked;
-  sigset_t before;
   sigemptyset(&blocked);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD}) {
     sigaddset(&blocked, signal);
   }
-  pthread_sigmask(SIG_BLOCK, &blocked, &before);
+  pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
   term_event_.Add<&Server::OnStopSignal>(loop_.base(), SIGTERM, EV_SIGNAL | EV_PERSIST, this);
   int_event_.Add<&Server::OnStopSignal>(loop_.base(), SIGINT, EV_SIGNAL | EV_PERSIST, this);
   hup_event_.Add<&Server::OnReloadSignal>(loop_.base(), SIGHUP, EV_SIGNAL | EV_PERSIST, this);
@@ -243,7 +262,7 @@ Result<void> Server::Run() {
       });
     });
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_sigmask(SIG_UNBLOCK, &blocked, nullptr);
 
   ticket_timer_.Arm<&Server::OnTicketTimer>(loop_.base(), kTicketLife, this);
   // Before anything else is told: whoever waits for this process may rely on the old one's end.
@@ -270,7 +289,8 @@ Result<void> Server::Run() {
 // Everything serves: opens the admin interface and tells whoever waits for it.
 void Server::Announce() {
   if (admin_socket_.valid()) {
-    admin_ = std::make_unique<admin::AdminServer>(loop_, std::move(admin_socket_), admin::AdminAccess{config_.admin.token},
+    admin_ = std::make_unique<admin::AdminServer>(loop_, std::move(admin_socket_),
+                                                  admin::AdminAccess{config_.admin.token},
                                                   admin_tls_, admin::Api(*this));
     spdlog::info("admin address={}", admin_address_.Text());
   }
@@ -345,6 +365,7 @@ metrics::ProcessStatus Server::ProcessStatus() const {
     status.drain_seconds = std::chrono::duration<double>(Now() - drain_began_).count();
   }
   status.backend_drains = drains_.running();
+  status.legs_to_removed = drains_.legs_to_removed();
   status.generation = generation_;
   status.takeovers_done = takeovers_done_;
   status.takeovers_failed = takeovers_failed_;

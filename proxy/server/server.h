@@ -15,6 +15,7 @@
 #include "proxy/config/config.h"
 #include "proxy/config/load.h"
 #include "proxy/log/access_log.h"
+#include "proxy/log/log.h"
 #include "proxy/metrics/exporter.h"
 #include "proxy/net/event.h"
 #include "proxy/net/loop.h"
@@ -48,7 +49,8 @@ struct Launch {
 class Server final : private admin::Operations, private takeover::GiverSink {
  public:
   // Loads certificates, resolves backends and binds every address: all or nothing. The error is
-  // one sentence.
+  // one sentence; EBUSY in it says that another process is in the way of a takeover, and that the
+  // configuration is not to blame.
   [[nodiscard]] static Result<std::unique_ptr<Server>> Make(const config::Config& config,
                                                             Launch launch);
   ~Server() override;
@@ -69,7 +71,8 @@ class Server final : private admin::Operations, private takeover::GiverSink {
 
   [[nodiscard]] Result<void> Prepare();
   [[nodiscard]] Result<void> BindAdmin();
-  [[nodiscard]] Result<void> LoadAdminTls(const config::Admin& admin);
+  [[nodiscard]] Result<std::shared_ptr<const tls::ServerContext>> LoadAdminTls(
+      const config::Admin& admin) const;
   [[nodiscard]] std::size_t MostConnections(const config::Config& config) const;
   [[nodiscard]] LocalPtr<const session::View> MakeView(
       std::size_t worker, const std::shared_ptr<const session::Snapshot>& of);
@@ -92,7 +95,8 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   };
   Reloaded ReloadConfig();
   [[nodiscard]] Result<void> Swap(const config::Config& config);
-  void WarnOfWhatStays(const config::Config& config, std::vector<std::string>& warnings) const;
+  // Puts back what a process cannot change while it runs, with a warning for each that differs.
+  void KeepWhatStays(config::Config& config, std::vector<std::string>& warnings) const;
   void DrainRemoved(const session::Snapshot& before, const session::Snapshot& after);
 
   // Takeover, in handover.cc.
@@ -101,6 +105,8 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   [[nodiscard]] Result<void> FinishTakeover();
   void OnTakeoverSignal(short what) noexcept;
   void OnChildSignal(short what) noexcept;
+  void OnChildTimer(short what) noexcept;
+  void OwnTakeoverSocket();
   void OnPredecessor(short what) noexcept;
   [[nodiscard]] std::optional<std::string> ReasonAgainstTakeover() const;
   // takeover::GiverSink
@@ -132,7 +138,7 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   void VisitSessions(std::function<void(std::size_t worker, session::Session&)> visit,
                      std::function<void()> done);
 
-  config::Config config_;
+  config::Config config_;  // as it is in effect
   Launch launch_;
   net::Loop loop_;
   tls::TicketKeys ticket_keys_;
@@ -153,6 +159,7 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   net::Event hup_event_;
   net::Event usr2_event_;
   net::Event child_event_;
+  net::Timer child_timer_;
   net::Timer ticket_timer_;
   net::Timer watchdog_timer_;
   Millis watchdog_period_{0};
@@ -171,16 +178,22 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   net::Event predecessor_event_;
   pid_t predecessor_pid_ = 0;  // 0: there was none
   unsigned generation_ = 1;
-  UniqueFd passed_takeover_;  // the takeover socket of the predecessor, until it is used
-  std::string passed_path_;   // and its path
-  pid_t child_ = 0;           // that this process has started as its successor
-  pid_t successor_pid_ = 0;   // that has taken over; 0: none
+  UniqueFd passed_takeover_;   // the takeover socket of the predecessor, until it is used
+  std::string passed_path_;    // and its path
+  pid_t child_ = 0;            // that this process has started as its successor
+  pid_t successor_pid_ = 0;    // that has taken over; 0: none
   bool told_to_stop_ = false;  // after that
   std::uint64_t takeovers_done_ = 0;
   std::uint64_t takeovers_failed_ = 0;
   std::uint64_t takeovers_refused_ = 0;
   std::unique_ptr<takeover::Giver> giver_;
 };
+
+// The level of the configuration as proxy/log takes it.
+[[nodiscard]] log::Level LevelOf(config::LogLevel level);
+
+// Seconds since 1970.
+[[nodiscard]] double UnixNow();
 
 // Raises the soft limit of open files to the hard one and returns it.
 std::size_t RaiseFileLimit();
