@@ -84,6 +84,36 @@ std::string ThreadStates(pid_t pid) {
   return text;
 }
 
+// Reaps the process; nothing when it still runs at the deadline.
+std::optional<int> AwaitExit(pid_t pid, int pidfd, Deadline deadline) {
+  pollfd one{pidfd, POLLIN, 0};
+  int ready = 0;
+  do {
+    ready = ::poll(&one, 1, deadline.poll_ms());
+  } while (ready < 0 && errno == EINTR);
+  if (ready == 0) {
+    return std::nullopt;
+  }
+  int raw = 0;
+  if (::waitpid(pid, &raw, 0) != pid) {
+    throw Failure("process " + std::to_string(pid) + " is not ours to wait for");
+  }
+  return WIFEXITED(raw) ? WEXITSTATUS(raw) : 128 + WTERMSIG(raw);
+}
+
+// The orderly way lets a leak checker speak and shows a shutdown that hangs. SIGTERM comes again
+// and again: two that follow each other closely may be one for the process.
+template <class Process>
+std::optional<int> AwaitOrderlyEnd(Process& process) {
+  const Deadline deadline(kOrderlyEnd);
+  std::optional<int> status;
+  while (!status && !deadline.passed()) {
+    process.Signal(SIGTERM);
+    status = process.Wait(Deadline(Millis(200)));
+  }
+  return status;
+}
+
 }  // namespace
 
 unsigned TestWorkers() {
@@ -117,12 +147,39 @@ std::string Config::Text() const {
   return text.str();
 }
 
+Predecessor::Predecessor(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
+
+Predecessor::~Predecessor() {
+  if (!pidfd_.valid() || status_) {
+    return;  // moved from, or waited for
+  }
+  if (!AwaitOrderlyEnd(*this)) {
+    ADD_FAILURE() << "the process before did not end after two SIGTERM\n" << ThreadStates(pid_);
+    Signal(SIGKILL);
+    static_cast<void>(Wait());
+  } else if (*status_ != 0) {
+    ADD_FAILURE() << "the process before ended with status " << *status_;
+  }
+}
+
+void Predecessor::Signal(int number) const {
+  if (!status_) {
+    ::kill(pid_, number);
+  }
+}
+
+std::optional<int> Predecessor::Wait(Deadline deadline) {
+  if (!status_) {
+    status_ = AwaitExit(pid_, pidfd_.get(), deadline);
+  }
+  return status_;
+}
+
 ProxyProcess::ProxyProcess(const std::string& config_text) {
   config_path_ = dir_.Write("sluice.toml", config_text);
-  const std::string ready_file = dir_.path() + "/ready.json";
-  Spawn({"run", "-c", config_path_}, ready_file);
+  Spawn({"run", "-c", config_path_}, ready_file());
   try {
-    AwaitReady(ready_file);
+    AwaitReady(0, pidfd_.get());
   } catch (...) {
     // No destructor runs for an object that was not made.
     ::kill(pid_, SIGKILL);
@@ -138,10 +195,7 @@ ProxyProcess::ProxyProcess(const std::vector<std::string>& args) {
 
 ProxyProcess::~ProxyProcess() {
   if (!status_) {
-    // The orderly way lets a leak checker speak and shows a shutdown that hangs.
-    Signal(SIGTERM);
-    Signal(SIGTERM);
-    if (!Wait(Deadline(kOrderlyEnd))) {
+    if (!AwaitOrderlyEnd(*this)) {
       ADD_FAILURE() << "the proxy did not end after two SIGTERM\n" << err() << ThreadStates(pid_);
       Signal(SIGKILL);
       static_cast<void>(Wait());
@@ -242,13 +296,19 @@ void ProxyProcess::Collect(int out, int err) {
   changed_.notify_all();
 }
 
-void ProxyProcess::AwaitReady(const std::string& ready_file) {
+void ProxyProcess::AwaitReady(pid_t before, int watched) {
   const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   ::inotify_add_watch(watch.get(), dir_.path().c_str(), IN_MOVED_TO);
   const Deadline deadline;
   // Looked at after the watch is set, so that a file from before it is not missed.
-  while (!std::filesystem::exists(ready_file)) {
-    std::array<pollfd, 2> polled{{{watch.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}}};
+  nlohmann::json ready;
+  const auto is_there = [&] {
+    std::ifstream file(ready_file());
+    ready = file ? nlohmann::json::parse(file) : nlohmann::json();
+    return !ready.is_null() && ready["pid"].get<pid_t>() != before;
+  };
+  while (!is_there()) {
+    std::array<pollfd, 2> polled{{{watch.get(), POLLIN, 0}, {watched, POLLIN, 0}}};
     if (::poll(polled.data(), polled.size(), deadline.poll_ms()) == 0) {
       throw Failure("the proxy was not ready in time: " + err());
     }
@@ -261,14 +321,32 @@ void ProxyProcess::AwaitReady(const std::string& ready_file) {
     while (::read(watch.get(), events.data(), events.size()) > 0) {
     }
   }
-  std::ifstream file(ready_file);
-  const nlohmann::json ready = nlohmann::json::parse(file);
-  if (ready.contains("admin")) {
-    admin_port_ = PortOf(ready["admin"].get<std::string>());
-  }
+  pid_ = ready["pid"].get<pid_t>();
+  admin_port_ = ready.contains("admin") ? PortOf(ready["admin"].get<std::string>()) : 0;
+  ports_.clear();
   for (const auto& listener : ready["listeners"]) {
     ports_[listener["name"].get<std::string>()] = PortOf(listener["address"].get<std::string>());
   }
+}
+
+void ProxyProcess::Configure(const std::string& config_text) const {
+  // Renamed, so that nobody reads half of it.
+  std::filesystem::rename(dir_.Write("sluice.toml.new", config_text), config_path_);
+}
+
+Predecessor ProxyProcess::TakeOver() {
+  // A successor is the child of a process that ends: it becomes ours, so that it can be waited for.
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  Predecessor before(pid_, std::move(pidfd_));
+  before.Signal(SIGUSR2);
+  try {
+    AwaitReady(before.pid(), -1);
+  } catch (...) {
+    pidfd_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+    throw;
+  }
+  pidfd_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+  return before;
 }
 
 std::uint16_t ProxyProcess::port(const std::string& listener) const {
@@ -317,17 +395,10 @@ std::optional<int> ProxyProcess::Wait(Deadline deadline) {
   if (status_) {
     return status_;
   }
-  pollfd one{pidfd_.get(), POLLIN, 0};
-  int ready = 0;
-  do {
-    ready = ::poll(&one, 1, deadline.poll_ms());
-  } while (ready < 0 && errno == EINTR);
-  if (ready == 0) {
+  status_ = AwaitExit(pid_, pidfd_.get(), deadline);
+  if (!status_) {
     return std::nullopt;
   }
-  int raw = 0;
-  ::waitpid(pid_, &raw, 0);
-  status_ = WIFEXITED(raw) ? WEXITSTATUS(raw) : 128 + WTERMSIG(raw);
   // What it wrote last is still on its way through the pipes.
   static_cast<void>(Await(Deadline(), [&] { return all_read_; }));
   return status_;
@@ -379,6 +450,23 @@ std::string ProxyProcess::Admin(const std::string& path, int* status) const {
     *status = answer.status;
   }
   return std::move(answer.body);
+}
+
+HttpMessage ProxyProcess::Ask(std::string_view method, const std::string& path,
+                              std::string_view more) const {
+  RawClient client(admin_port_);
+  client.Send(std::string(method) + " " + path + " HTTP/1.1\r\nHost: localhost\r\n" +
+              "Connection: close\r\n" + std::string(more) + "\r\n");
+  return client.ReadResponse(method);
+}
+
+nlohmann::json ProxyProcess::AskJson(std::string_view method, const std::string& path,
+                                     int status) const {
+  const HttpMessage answer = Ask(method, path);
+  if (answer.status != status) {
+    throw Failure(std::string(method) + " " + path + ": " + answer.start_line + " " + answer.body);
+  }
+  return nlohmann::json::parse(answer.body);
 }
 
 double MetricOf(std::string_view page, std::string_view series) {

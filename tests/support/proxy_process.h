@@ -20,6 +20,7 @@
 #include "proxy/base/unique_fd.h"
 
 #include "tests/support/deadline.h"
+#include "tests/support/http_message.h"
 #include "tests/support/temp_dir.h"
 
 namespace sluice::test {
@@ -47,6 +48,30 @@ struct Config {
 // The binary under test: SLUICE_BIN, or `sluice` beside the test's own executable.
 [[nodiscard]] std::string ProxyBinary();
 
+// A process that another one has taken over from, while it drains. Ends with the test.
+class Predecessor {
+ public:
+  Predecessor(pid_t pid, UniqueFd pidfd);
+  // As ~ProxyProcess does, if it still runs.
+  ~Predecessor();
+
+  Predecessor(Predecessor&&) noexcept = default;
+  Predecessor& operator=(Predecessor&&) = delete;
+  Predecessor(const Predecessor&) = delete;
+  Predecessor& operator=(const Predecessor&) = delete;
+
+  [[nodiscard]] pid_t pid() const noexcept { return pid_; }
+  void Signal(int number) const;
+  // As ProxyProcess::Wait; what it wrote is in ProxyProcess::err of its successor.
+  [[nodiscard]] std::optional<int> Wait(Deadline deadline = Deadline());
+  [[nodiscard]] bool running() { return !Wait(Deadline(Millis(0))); }
+
+ private:
+  pid_t pid_;
+  UniqueFd pidfd_;
+  std::optional<int> status_;
+};
+
 class ProxyProcess {
  public:
   // Starts `sluice run -c FILE` and waits until it serves; throws, with what it said on standard
@@ -71,6 +96,14 @@ class ProxyProcess {
   [[nodiscard]] const TempDir& dir() const noexcept { return dir_; }
 
   void Signal(int number) const;
+
+  // Replaces the configuration file; nobody is told.
+  void Configure(const std::string& config_text) const;
+  void Configure(const Config& config) const { Configure(config.Text()); }
+
+  // SIGUSR2, and waits until the successor serves: from then on this object is about that process.
+  // Returns the one before. What both write is in out() and err().
+  [[nodiscard]] Predecessor TakeOver();
 
   // Halts all threads once they have nothing to do; what peers send until Continue() is there, all
   // at once, when they go on.
@@ -97,6 +130,13 @@ class ProxyProcess {
   // Body of GET `path` on the admin listener; `status` gets its status.
   [[nodiscard]] std::string Admin(const std::string& path, int* status = nullptr) const;
 
+  // Any request on the admin listener. `more`: further whole field lines.
+  [[nodiscard]] HttpMessage Ask(std::string_view method, const std::string& path,
+                                std::string_view more = {}) const;
+  // The same, its answer as JSON; throws when it has another status than `status`.
+  [[nodiscard]] nlohmann::json AskJson(std::string_view method, const std::string& path,
+                                       int status = 200) const;
+
   // `sluice_x_total{route="a",code="2xx"}`: the sum over all series of that name that carry the
   // labels given, in any order; NaN when there is none.
   [[nodiscard]] double Metric(std::string_view series) const;
@@ -110,7 +150,10 @@ class ProxyProcess {
 
  private:
   void Spawn(const std::vector<std::string>& args, const std::string& ready_file);
-  void AwaitReady(const std::string& ready_file);
+  [[nodiscard]] std::string ready_file() const { return dir_.path() + "/ready.json"; }
+  // Until the ready file is there, of another process than `before`; takes what it tells. Stops
+  // waiting when `watched`, a pidfd, ends.
+  void AwaitReady(pid_t before, int watched);
   // Until the state of each thread is one of these letters of proc(5).
   void AwaitThreads(std::string_view states) const;
   void Collect(int out, int err);
