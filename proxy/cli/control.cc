@@ -377,6 +377,12 @@ int AwaitDrained(const admin::AdminEndpoint& endpoint, const BackendName& backen
   for (;;) {
     const json drain = DrainOf(answer.document);
     const std::string state = TextAt(drain, "state");
+    if (state.empty() && FlagAt(answer.document, "draining")) {
+      view.End();
+      std::cerr << "another process has taken over; the one before it goes on with the drain of "
+                << backend.Text() << ", and its log tells of the end\n";
+      return kFailed;
+    }
     if (state != "draining" && state != "drained") {
       view.End();
       std::cerr << "the drain of " << backend.Text() << " was cancelled\n";
@@ -385,7 +391,12 @@ int AwaitDrained(const admin::AdminEndpoint& endpoint, const BackendName& backen
     view.Show(ProgressOf(drain));
     if (state == "drained") {
       view.End();
-      std::cout << (as_json ? answer.text : backend.Text() + " is drained\n");
+      const std::size_t forced = CountAt(drain, "forced");
+      std::cout << (as_json ? answer.text
+                            : backend.Text() + " is drained" +
+                                  (forced > 0 ? ", " + Counted(forced, "session") + " by force"
+                                              : std::string()) +
+                                  "\n");
       return kDone;
     }
     Sleep(kPoll);

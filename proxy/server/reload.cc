@@ -112,13 +112,13 @@ void Server::KeepWhatStays(config::Config& config, std::vector<std::string>& war
   keep("log.access", config.log.access, config_.log.access);
   keep("log.query", config.log.query, config_.log.query);
   keep("log.queue", config.log.queue, config_.log.queue);
-  // The token and the certificate of one place are no good for another.
+  // The token and the certificate of one place are no good for another: all of it or nothing.
   const config::Admin& now = config_.admin;
   const config::Admin& then = config.admin;
-  const bool same_place = then.enabled == now.enabled && then.host == now.host &&
-                          then.port == now.port && then.is_tls() == now.is_tls();
-  if (!same_place) {
-    keep("admin", config.admin, config_.admin);
+  if (then.enabled != now.enabled || then.host != now.host || then.port != now.port) {
+    keep("admin.address", config.admin, config_.admin);
+  } else if (then.is_tls() != now.is_tls()) {
+    keep("admin.tls", config.admin, config_.admin);
   }
 }
 
