@@ -79,7 +79,6 @@ Json TlsJson(const config::ListenerTls& tls) {
   for (const config::Certificate& pair : tls.certificates) {
     out["certificates"].push_back({{"chain", pair.chain}, {"key", pair.key}});
   }
-  out["client_ca"] = tls.client_ca;
   return out;
 }
 
@@ -88,6 +87,7 @@ Json ListenerJson(const config::Listener& listener) {
            {"address", config::HostPort{listener.host, listener.port, true}.Text()}};
   if (listener.is_tls()) {
     out["tls"] = TlsJson(listener.tls);
+    out["tls"]["client_ca"] = listener.tls.client_ca;
   }
   return out;
 }
