@@ -5,7 +5,10 @@
 
 #include <array>
 #include <ctime>
+#include <memory>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -223,6 +226,96 @@ TEST_F(ServerContextTest, NamesTheFileThatCannotBeUsed) {
   EXPECT_NE(ca.find(junk), std::string::npos) << ca;
   EXPECT_NE(MessageOf({.certificates = {good, {junk, junk}}}).find(junk), std::string::npos)
       << "the second certificate is checked too";
+}
+
+TEST_F(ServerContextTest, ManyShareOneLibraryAndKeepIt) {
+  auto library = MakeLibrary();
+  ASSERT_TRUE(library.has_value());
+  std::vector<std::unique_ptr<ServerContext>> contexts;
+  for (const char* name : {"one.test", "two.test", "three.test"}) {
+    auto made = ServerContext::Make(
+        ContextOptions{.certificates = {files.Certificate({name})}}.Get(), keys, *library);
+    ASSERT_TRUE(made.has_value()) << made.error().message;
+    contexts.push_back(std::move(*made));
+  }
+  EXPECT_EQ(library->use_count(), 4);
+  library->reset();
+  // One after the other goes; those that are left do as before.
+  while (!contexts.empty()) {
+    for (const auto& context : contexts) {
+      EXPECT_EQ(Shown(*context, ""), context->certificates()[0].name);
+    }
+    contexts.pop_back();
+  }
+}
+
+TEST_F(ServerContextTest, OneWithoutALibraryMakesItsOwn) {
+  auto library = MakeLibrary();
+  ASSERT_TRUE(library.has_value());
+  const auto context = MakeContext({.certificates = {files.Certificate({"a.test"})}}, keys);
+  EXPECT_EQ(library->use_count(), 1);
+  EXPECT_EQ(Shown(*context, ""), "a.test");
+}
+
+class FingerprintTest : public testing::Test {
+ protected:
+  [[nodiscard]] std::string Of(const ContextOptions& options) const {
+    const auto made = Fingerprint(options.Get());
+    EXPECT_TRUE(made.has_value()) << made.error().message;
+    return made.value_or("");
+  }
+
+  Files files;
+  std::string chain = files.Write("chain.pem", "chain");
+  std::string key = files.Write("key.pem", "key");
+  std::string ca = files.Write("ca.pem", "ca");
+};
+
+TEST_F(FingerprintTest, TellsEverySettingApart) {
+  const std::string second_chain = files.Write("second.pem", "second");
+  const std::vector<ContextOptions> all{
+      {.certificates = {{chain, key}}},
+      {.certificates = {{key, chain}}},
+      {.certificates = {{chain, key}, {second_chain, key}}},
+      {.certificates = {{second_chain, key}, {chain, key}}},  // another one for unknown names
+      {.certificates = {{chain, key}}, .tls13_only = true},
+      {.certificates = {{chain, key}}, .client_ca = ca},
+      {.certificates = {{chain, key}}, .client_ca = chain},
+      {.certificates = {{chain, key}}, .realm = "a"},
+      {.certificates = {{chain, key}}, .realm = "b"},
+  };
+  std::set<std::string> prints;
+  for (const ContextOptions& options : all) {
+    const std::string print = Of(options);
+    EXPECT_FALSE(print.empty()) << "empty is for a plain listener";
+    EXPECT_EQ(Of(options), print);
+    prints.insert(print);
+  }
+  EXPECT_EQ(prints.size(), all.size());
+}
+
+TEST_F(FingerprintTest, FollowsTheContentOfTheFilesNotTheirNames) {
+  const ContextOptions options{.certificates = {{chain, key}}, .client_ca = ca};
+  const std::string before = Of(options);
+  const std::string copy = files.Write("copy.pem", "chain");
+  EXPECT_EQ(Of({.certificates = {{copy, key}}, .client_ca = ca}), before);
+  for (const char* name : {"chain.pem", "key.pem", "ca.pem"}) {
+    const std::string was(name, std::string_view(name).find('.'));
+    files.Write(name, was + " ");
+    EXPECT_NE(Of(options), before) << name;
+    files.Write(name, was);
+    EXPECT_EQ(Of(options), before) << name;
+  }
+  // What moves from the end of one file to the start of the next is a change.
+  files.Write("chain.pem", "chai");
+  files.Write("key.pem", "nkey");
+  EXPECT_NE(Of(options), before);
+}
+
+TEST_F(FingerprintTest, NamesAFileThatIsNotThere) {
+  const auto made = Fingerprint(ContextOptions{.certificates = {{chain, "/nowhere.key"}}}.Get());
+  ASSERT_FALSE(made.has_value());
+  EXPECT_NE(made.error().message.find("/nowhere.key"), std::string::npos) << made.error().message;
 }
 
 }  // namespace

@@ -1,0 +1,238 @@
+// Proves that the configuration in effect is told whole, key by key as the file has them, and that
+// no secret is in it.
+#include "proxy/server/config_json.h"
+
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+#include <utility>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "proxy/config/keys.h"
+#include "proxy/config/load.h"
+
+namespace sluice::server {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kToken = "a-secret-of-24-characters";
+
+// Every key that may be left out is there, so that it has to be told.
+constexpr std::string_view kEverything = R"(
+[server]
+workers = 3
+header_timeout = "11s"
+tls_timeout = "12s"
+keep_alive_timeout = "13s"
+close_timeout = "14s"
+trusted_proxies = ["10.0.0.0/8"]
+takeover_socket = "t.sock"
+[limits]
+max_connections = 1000
+connections_per_ip = 17
+max_head_bytes = "16KiB"
+max_head_fields = 50
+max_request_line = "4KiB"
+early_data = "8KiB"
+out_buffer = "128KiB"
+max_connection_age = "3h"
+[[listener]]
+name = "secure"
+address = "127.0.0.1:8443"
+tls.certificates = [{ chain = "a.pem", key = "a.key" }]
+tls.min_version = "1.3"
+tls.client_ca = "ca.pem"
+[[route]]
+name = "chat"
+host = "chat.test"
+path = "/chat"
+pool = "app"
+upgrades = false
+affinity = ["cookie:a", "header:X-B", "query:c", "path:2", "ip"]
+affinity_cookie = "a"
+origins = ["https://chat.test"]
+require_origin = true
+limits.max_message_bytes = "1MiB"
+limits.max_frames_per_message = 9
+limits.max_connection_age = "2h"
+retries = 3
+handshake_timeout = "21s"
+response_timeout = "22s"
+close_code = 1001
+refragment = "32KiB"
+heartbeat.interval = "23s"
+heartbeat.timeout = "9s"
+[pool.app]
+balance = "round_robin"
+bounded_load = 1.5
+connect_timeout = "4s"
+slow_start = "31s"
+backends = [{ name = "one", address = "127.0.0.1:9001", weight = 2.5 }]
+[drain]
+window = "41s"
+grace = "42s"
+ready_delay = "3s"
+message_grace = "4s"
+rate = 45
+close_code = 1001
+reason = "going away"
+[admin]
+address = "0.0.0.0:9900"
+token_file = "token"
+tls.certificates = [{ chain = "a.pem", key = "a.key" }]
+tls.min_version = "1.3"
+[log]
+level = "debug"
+access = "text"
+query = true
+queue = 99
+)";
+
+// What the loader takes and warns about, because this version does not act on it.
+const std::set<std::pair<std::string_view, std::string_view>> kNotActedOn{
+    {"listener", "proxy_protocol"}, {"pool.*", "health"}};
+
+class ConfigJsonTest : public testing::Test {
+ protected:
+  ConfigJsonTest() {
+    path_ = (std::filesystem::temp_directory_path() / "sluice-server-XXXXXX").string();
+    EXPECT_NE(::mkdtemp(path_.data()), nullptr);
+    for (const char* name : {"a.pem", "a.key", "ca.pem"}) {
+      std::ofstream(path_ + "/" + name) << "";
+    }
+    std::ofstream(path_ + "/token") << kToken << "\n";
+  }
+  ~ConfigJsonTest() override {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  config::Config Load(std::string_view text) const {
+    const config::LoadResult loaded = config::LoadText(text, "t.toml", path_);
+    for (const config::Mistake& mistake : loaded.mistakes) {
+      ADD_FAILURE() << mistake.Text();
+    }
+    return loaded.config;
+  }
+
+  std::string path_;
+};
+
+// The element of `document` that a path of config::KeyTable leads to; of an array its first.
+const json& At(const json& document, std::string_view path) {
+  const json* at = &document;
+  while (!path.empty()) {
+    const std::string_view step = path.substr(0, path.find('.'));
+    path.remove_prefix(std::min(path.size(), step.size() + 1));
+    at = step == "*" ? &at->begin().value() : &at->at(std::string(step));
+    if (at->is_array()) {
+      at = &at->at(0);
+    }
+  }
+  return *at;
+}
+
+TEST_F(ConfigJsonTest, HasEveryKeyOfEveryTableAndNoOther) {
+  const config::Config config = Load(kEverything);
+  const json document = json::parse(ConfigJson(config));
+  for (const config::KeyTable& table : config::AllKeyTables()) {
+    const json& object = At(document, table.path);
+    std::set<std::string> wanted;
+    for (const std::string_view key : table.keys) {
+      if (!kNotActedOn.contains({table.path, key})) {
+        wanted.emplace(key);
+      }
+    }
+    std::set<std::string> told;
+    for (const auto& [key, value] : object.items()) {
+      told.insert(key);
+    }
+    EXPECT_EQ(told, wanted) << table.path;
+  }
+}
+
+TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
+  const json document = json::parse(ConfigJson(Load(kEverything)));
+  const std::pair<const char*, json> cases[] = {
+      {"/server/workers", 3},
+      {"/server/header_timeout", "11s"},
+      {"/server/takeover_socket", path_ + "/t.sock"},
+      {"/limits/max_connections", 1000},
+      {"/limits/max_request_line", "4KiB"},
+      {"/limits/max_connection_age", "3h"},
+      {"/listener/0/address", "127.0.0.1:8443"},
+      {"/listener/0/tls/min_version", "1.3"},
+      {"/listener/0/tls/certificates/0/key", path_ + "/a.key"},
+      {"/route/0/affinity", {"cookie:a", "header:X-B", "query:c", "path:2", "ip"}},
+      {"/route/0/limits/max_message_bytes", "1MiB"},
+      {"/route/0/limits/max_connection_age", "2h"},
+      {"/route/0/close_code", 1001},
+      {"/route/0/heartbeat/interval", "23s"},
+      {"/pool/app/balance", "round_robin"},
+      {"/pool/app/bounded_load", 1.5},
+      {"/pool/app/backends/0/weight", 2.5},
+      {"/drain/rate", 45},
+      {"/drain/reason", "going away"},
+      {"/admin/address", "0.0.0.0:9900"},
+      {"/log/level", "debug"},
+  };
+  for (const auto& [pointer, value] : cases) {
+    EXPECT_EQ(document.at(json::json_pointer(pointer)), value) << pointer;
+  }
+}
+
+TEST_F(ConfigJsonTest, NeverTellsTheToken) {
+  const config::Config config = Load(kEverything);
+  ASSERT_EQ(config.admin.token, kToken);
+  const std::string text = ConfigJson(config);
+  EXPECT_THAT(text, Not(HasSubstr(kToken)));
+  EXPECT_EQ(json::parse(text)["admin"]["token_file"], path_ + "/token");
+}
+
+TEST_F(ConfigJsonTest, WhatIsOffOrNotSetIsToldAsInTheFile) {
+  const json document = json::parse(ConfigJson(Load(R"(
+[admin]
+address = "off"
+[[listener]]
+address = "[::1]:0"
+[[route]]
+pool = "a"
+[pool.a]
+backends = [{ address = "127.0.0.1:9001" }]
+)")));
+  EXPECT_EQ(document["admin"], (json{{"address", "off"}}));
+  EXPECT_EQ(document["listener"][0]["address"], "[::1]:0");
+  EXPECT_FALSE(document["listener"][0].contains("tls"));
+  EXPECT_FALSE(document["route"][0].contains("close_code"));
+  EXPECT_FALSE(document["route"][0]["limits"].contains("max_connection_age"));
+}
+
+// What is told can be written into a file again: the names of choices are those that it takes.
+TEST_F(ConfigJsonTest, ChoicesHaveTheNamesOfTheFile) {
+  for (const char* balance :
+       {"rendezvous", "least_connections", "random_two_choices", "round_robin"}) {
+    for (const auto& [level, access] :
+         {std::pair("info", "json"), std::pair("warn", "off"), std::pair("error", "text")}) {
+      const std::string text = "[log]\nlevel = \"" + std::string(level) + "\"\naccess = \"" +
+                               access + "\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n" +
+                               "[[route]]\npool = \"a\"\n[pool.a]\nbalance = \"" + balance +
+                               "\"\nbackends = [{ address = \"127.0.0.1:9001\" }]\n";
+      const json document = json::parse(ConfigJson(Load(text)));
+      EXPECT_EQ(document["pool"]["a"]["balance"], balance);
+      EXPECT_EQ(document["log"]["level"], level);
+      EXPECT_EQ(document["log"]["access"], access);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice::server
