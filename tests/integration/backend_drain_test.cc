@@ -401,6 +401,31 @@ TEST(BackendDrain, TheLastOneIsDrainedOnlyWhenForced) {
   static_cast<void>(ConnectWebSocket(proxy.port()));
 }
 
+TEST(BackendDrain, EndsAStreamOfEventsBetweenTwoEvents) {
+  RawBackend backend;
+  ProxyProcess proxy(
+      Config{.backends = {backend.port()}, .drain = "window = \"0s\"\ngrace = \"10s\""});
+  RawClient client(proxy.port());
+  client.Send("GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n");
+  Stream leg = backend.Accept();
+  static_cast<void>(leg.ReadHead());
+  leg.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: one\n\ndata: tw");
+  EXPECT_EQ(client.ReadHead().status, 200);
+  static_cast<void>(client.ReadUntil("data: tw"));
+  static_cast<void>(proxy.AskJson("POST", std::string(kDrainB0) + "?force=true", 202));
+  proxy.AwaitMetric("sluice_drain_sessions_remaining", 1);
+  leg.Send("o\n\ndata: three\n\n");
+  const std::string rest = client.ReadUntil("\r\n0\r\n\r\n");
+  EXPECT_NE(rest.find("o\n\n"), std::string::npos) << rest;
+  EXPECT_EQ(rest.find("three"), std::string::npos) << rest;
+  const json drained = AwaitDrainState(proxy, "drained");
+  EXPECT_EQ(drained["drain"]["total"], 1);
+  EXPECT_EQ(drained["drain"]["clean"], 1);
+  // The connection is not the backend's: it comes back to whoever there is.
+  client.Send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_EQ(client.ReadResponse().status, 503);
+}
+
 TEST(BackendDrain, SigtermMeanwhileClosesEverything) {
   constexpr std::size_t kEach = 20;
   EchoBackend b0;

@@ -508,6 +508,25 @@ TEST_F(ReplacedBinary, ThatWaitsDoesNotKeepTheProcessFromEnding) {
   ::kill(waiting, SIGKILL);
 }
 
+TEST_F(ReplacedBinary, ThatComesWhenTheProcessDrainsIsSentAway) {
+  ProxyProcess proxy(MakeConfig());
+  RawClient session = ConnectWebSocket(proxy.port());
+  const std::string go = dir.path() + "/go";
+  InstallScript("echo it-waits >&2; while [ ! -e " + go + " ]; do sleep 0.05; done; exec " + real_ +
+                " \"$@\"");
+  proxy.Signal(SIGUSR2);
+  ASSERT_TRUE(proxy.AwaitErr("it-waits"));
+  proxy.Signal(SIGTERM);
+  ASSERT_TRUE(proxy.AwaitErr("draining connections="));
+  static_cast<void>(dir.Write("go", ""));
+  ASSERT_TRUE(proxy.AwaitErr("takeover refused"));
+  ASSERT_TRUE(proxy.AwaitErr("status=78"));
+  ExpectEcho(session);
+  proxy.Signal(SIGTERM);
+  ExpectToldToGo(session);
+  EXPECT_EQ(proxy.Wait(), 0);
+}
+
 // Generations.
 
 TEST_F(Takeover, AThirdGenerationWaitsForTheFirstToEnd) {
