@@ -443,9 +443,21 @@ bool ProxyProcess::AwaitErr(std::string_view text, Deadline deadline) {
 }
 
 std::string ProxyProcess::Admin(const std::string& path, int* status) const {
+  return AdminCall("GET", path, status);
+}
+
+std::string ProxyProcess::AdminCall(const std::string& method, const std::string& path, int* status,
+                                    const std::string& content) const {
   RawClient client(admin_port_);
-  client.Send("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-  HttpMessage answer = client.ReadResponse();
+  std::string request =
+      method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+  if (!content.empty()) {
+    request +=
+        "Content-Type: application/json\r\nContent-Length: " + std::to_string(content.size()) +
+        "\r\n";
+  }
+  client.Send(request + "\r\n" + content);
+  HttpMessage answer = client.ReadResponse(method);
   if (status != nullptr) {
     *status = answer.status;
   }

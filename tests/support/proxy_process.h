@@ -129,6 +129,9 @@ class ProxyProcess {
 
   // Body of GET `path` on the admin listener; `status` gets its status.
   [[nodiscard]] std::string Admin(const std::string& path, int* status = nullptr) const;
+  // The same for any method; `content`, if there is any, is JSON.
+  [[nodiscard]] std::string AdminCall(const std::string& method, const std::string& path,
+                                      int* status = nullptr, const std::string& content = {}) const;
 
   // Any request on the admin listener. `more`: further whole field lines.
   [[nodiscard]] HttpMessage Ask(std::string_view method, const std::string& path,
