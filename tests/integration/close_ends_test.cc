@@ -54,18 +54,25 @@ TEST_F(EndsTest, LostBackendIsToldAs1012AtOnce) {
   EXPECT_EQ(proxy.Metric("sluice_closes_total{code=\"1012\",by=\"backend\"}"), 1);
   EXPECT_EQ(proxy.Metric("sluice_backend_failures_total{reason=\"lost\"}"), 1);
   EXPECT_EQ(proxy.Metric("sluice_torn_total"), 0);
+  EXPECT_EQ(proxy.AwaitAccessLog(1)[0]["reason"], "backend_lost");
 }
 
-TEST_F(EndsTest, ResetOfTheBackendIsToldAs1012) {
+TEST_F(EndsTest, ResetOfTheBackendIsToldAs1012AtOnce) {
   RelayedSession s = OpenSession(proxy, backend);
   s.backend.Send(BackendFrame(kText, "last words"));
+  const auto began = steady_clock::now();
   s.backend.Reset();
   EXPECT_EQ(s.client.ReadFrame().payload, "last words");
   EXPECT_EQ(s.client.ReadFrame().close_code(), 1012);
+  EXPECT_LT(steady_clock::now() - began, Millis(100));
   s.client.Send(ClientClose(1012));
   s.client.ExpectEnd();
   s.client.Close();
   ExpectNothingLeft();
+  EXPECT_EQ(proxy.Metric("sluice_closes_total{code=\"1012\",by=\"backend\"}"), 1);
+  EXPECT_EQ(proxy.Metric("sluice_backend_failures_total{reason=\"lost\"}"), 1);
+  EXPECT_EQ(proxy.Metric("sluice_torn_total"), 0);
+  EXPECT_EQ(proxy.AwaitAccessLog(1)[0]["reason"], "backend_lost");
 }
 
 TEST_F(EndsTest, BackendLostBetweenFragmentsIsToldAs1012) {
@@ -84,17 +91,22 @@ TEST_F(EndsTest, BackendLostInsideAFrameTearsTheClient) {
     const std::string half = BackendFrame(kText, "a frame that never ends").substr(0, 10);
     s.backend.Send(half);
     EXPECT_EQ(s.client.ReadExactly(half.size()), half);
+    const auto began = steady_clock::now();
     if (reset) {
       s.backend.Reset();
     } else {
       s.backend.Close();
     }
     s.client.ExpectEnd();  // no CLOSE fits inside a frame
+    EXPECT_LT(steady_clock::now() - began, Millis(100));
     s.client.Close();
     ExpectNothingLeft();
   }
   EXPECT_EQ(proxy.Metric("sluice_torn_total{reason=\"backend_lost\"}"), 2);
   EXPECT_EQ(proxy.Metric("sluice_closes_total{code=\"none\",by=\"backend\"}"), 2);
+  for (const auto& line : proxy.AwaitAccessLog(2)) {
+    EXPECT_EQ(line["reason"], "backend_lost_in_frame");
+  }
 }
 
 TEST_F(EndsTest, BackendThatOnlyFinishedStillGetsWhatTheClientSends) {
