@@ -341,7 +341,9 @@ TEST(EventStreamsOfABackend, EndInOrderAndTheirConnectionsGoOn) {
   RawBackend a;
   RawBackend b;
   const std::array<RawBackend*, 2> backends{&a, &b};
-  ProxyProcess proxy(StreamConfig({a.port(), b.port()}, "window = \"0s\"\ngrace = \"10s\""));
+  Config config = StreamConfig({a.port(), b.port()}, "window = \"0s\"\ngrace = \"10s\"");
+  config.pool = "bounded_load = 0";  // all of them on one backend is what is wanted here
+  ProxyProcess proxy(config);
   RawClient probe(proxy.port());
   probe.Send(kAskPlain);
   const std::size_t home = AwaitAny({&a, &b});  // of everybody here: they have one address
