@@ -394,7 +394,7 @@ int AwaitDrained(const admin::AdminEndpoint& endpoint, const BackendName& backen
       const std::size_t forced = CountAt(drain, "forced");
       std::cout << (as_json ? answer.text
                             : backend.Text() + " is drained" +
-                                  (forced > 0 ? ", " + Counted(forced, "session") + " by force"
+                                  (forced > 0 ? ", " + std::to_string(forced) + " by force"
                                               : std::string()) +
                                   "\n");
       return kDone;

@@ -67,7 +67,7 @@ Result<std::vector<PassedSocket>> Server::TakeOffer() {
   if (!launch_.predecessor && !path.empty()) {
     auto connected = takeover::Taker::Connect(path);
     if (!connected) {
-      return tl::unexpected(Error{connected.error().message, kNotNow});
+      return tl::unexpected(connected.error());
     }
     launch_.predecessor = std::move(*connected);
   }
