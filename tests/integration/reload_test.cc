@@ -424,6 +424,7 @@ TEST(Reload, ADrainOfABackendGoesOnAndEndsSoonerWhenItIsRemoved) {
     clients.push_back(ConnectWebSocket(proxy.port()));
   }
   static_cast<void>(proxy.AskJson("POST", "/backends/app/b1/drain?window=300s", 202));
+  proxy.AwaitMetric("sluice_drain_sessions_remaining", 5);
   config.route = "limits.max_message_bytes = \"1KiB\"";
   Reload(proxy, config);
   const json drain = proxy.AskJson("GET", "/backends/app/b1")["drain"];

@@ -74,19 +74,29 @@ Stream ConnectToSocket(const std::string& path) {
   return Stream(UniqueFd(fd), "takeover socket");
 }
 
-// The successor that SIGUSR2 has started last.
-pid_t StartedPid(ProxyProcess& proxy) {
-  const std::string mark = "started a successor pid=";
-  if (!proxy.AwaitErr(mark)) {
-    throw Failure("no successor was started");
+// What follows the `count`th `mark` on standard error.
+pid_t AwaitPid(const ProxyProcess& proxy, const std::string& mark, int count) {
+  const Deadline deadline;
+  for (;;) {
+    const std::string text = proxy.err();
+    std::size_t at = 0;
+    for (int i = 0; i < count && at != std::string::npos; ++i) {
+      at = text.find(mark, at);
+      at = at == std::string::npos ? at : at + mark.size();
+    }
+    if (at != std::string::npos && text.find('\n', at) != std::string::npos) {
+      return static_cast<pid_t>(std::stoi(text.substr(at)));
+    }
+    if (deadline.passed()) {
+      throw Failure("waited in vain for \"" + mark + "\" in " + text);
+    }
   }
-  const std::string text = proxy.err();
-  return static_cast<pid_t>(std::stoi(text.substr(text.rfind(mark) + mark.size())));
 }
 
-void AwaitEndOfSuccessor(ProxyProcess& proxy) {
-  const std::string pid = std::to_string(StartedPid(proxy));
-  EXPECT_TRUE(proxy.AwaitErr("the successor has ended pid=" + pid)) << proxy.err();
+// Of the `count`th successor that this process has started.
+void AwaitEndOfSuccessor(ProxyProcess& proxy, int count) {
+  const pid_t pid = AwaitPid(proxy, "started a successor pid=", count);
+  EXPECT_TRUE(proxy.AwaitErr("the successor has ended pid=" + std::to_string(pid))) << proxy.err();
 }
 
 class Takeover : public testing::Test {
@@ -408,7 +418,7 @@ TEST_F(Takeover, ASuccessorWithABadConfigurationEndsAlone) {
                   std::to_string(taken.port()) + "\"\n");
   proxy.Signal(SIGUSR2);
   proxy.AwaitMetric("sluice_takeovers_total{result=\"failed\"}", 2);
-  AwaitEndOfSuccessor(proxy);
+  AwaitEndOfSuccessor(proxy, 2);
   EXPECT_NE(proxy.err().find("cannot listen on 127.0.0.1:" + std::to_string(taken.port())),
             std::string::npos)
       << proxy.err();
@@ -475,10 +485,9 @@ TEST_F(ReplacedBinary, ThatEndsAtOnceOrIsKilledHarmsNobody) {
   ASSERT_TRUE(proxy.AwaitErr("cannot start"));
   proxy.AwaitMetric("sluice_takeovers_total{result=\"failed\"}", 2);
 
-  InstallScript("echo it-waits >&2; exec sleep 1000");
+  InstallScript("echo it-waits pid=$$ >&2; exec sleep 1000");
   proxy.Signal(SIGUSR2);
-  ASSERT_TRUE(proxy.AwaitErr("it-waits"));
-  const pid_t waiting = StartedPid(proxy);
+  const pid_t waiting = AwaitPid(proxy, "it-waits pid=", 1);
   static_cast<void>(ConnectWebSocket(proxy.port()));
   // Only one at a time.
   proxy.Signal(SIGUSR2);
@@ -500,10 +509,9 @@ TEST_F(ReplacedBinary, ThatEndsAtOnceOrIsKilledHarmsNobody) {
 
 TEST_F(ReplacedBinary, ThatWaitsDoesNotKeepTheProcessFromEnding) {
   ProxyProcess proxy(MakeConfig("window = \"0s\"\ngrace = \"5s\""));
-  InstallScript("echo it-waits >&2; exec sleep 1000 >&- 2>&-");
+  InstallScript("echo it-waits pid=$$ >&2; exec sleep 1000 >&- 2>&-");
   proxy.Signal(SIGUSR2);
-  ASSERT_TRUE(proxy.AwaitErr("it-waits"));
-  const pid_t waiting = StartedPid(proxy);
+  const pid_t waiting = AwaitPid(proxy, "it-waits pid=", 1);
   proxy.Signal(SIGTERM);
   EXPECT_EQ(proxy.Wait(), 0);
   ::kill(waiting, SIGKILL);
