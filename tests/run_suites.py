@@ -145,7 +145,7 @@ def integration_suites():
         if preset == "tsan":
             environment["SLUICE_TEST_WORKERS"] = "2"
         prefix = without_address_randomisation() if preset == "tsan" else []
-        suite = gtest_suite(f"integration_{preset}", tests, 420, environment, prefix)
+        suite = gtest_suite(f"integration_{preset}", tests, 600, environment, prefix)
         suite.needs.append(binary)
         suites.append(suite)
     return suites
