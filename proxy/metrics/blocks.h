@@ -137,7 +137,7 @@ enum class OwnClose : std::uint8_t {
 enum class TornReason : std::uint8_t {
   kBackendLost,  // the backend went away inside a frame
   kClientLost,   // the client went away inside a frame
-  kDeadline,     // a frame did not end before the deadline of a drain
+  kDeadline,     // a frame did not end before the deadline of a closing
   kCount
 };
 

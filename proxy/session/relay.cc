@@ -770,10 +770,16 @@ void Relay::Advance() noexcept {
 void Relay::AnswerMissing() noexcept {
   for (const Side side : {Side::kClient, Side::kBackend}) {
     Leg& one = leg(side);
-    if (one.close_in && !one.close_out && AtFrameBoundary(Other(side))) {
-      WriteClose(side, AnswerTo(one.code), "");
+    net::Conn& conn = core_.conn(side);
+    if (!one.close_out && conn.open() && !conn.write_finishing()) {
+      if (!AtFrameBoundary(Other(side))) {
+        block_.torn[TornReason::kDeadline].Add();
+        one.close_out = true;  // there is no place for one any more
+      } else if (one.close_in) {
+        WriteClose(side, AnswerTo(one.code), "");
+      }
     }
-    core_.conn(side).FinishWrite();
+    conn.FinishWrite();
   }
 }
 

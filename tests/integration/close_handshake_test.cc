@@ -155,6 +155,20 @@ TEST_F(CloseTest, ABackendThatDoesNotAnswerIsAnsweredFor) {
   ExpectNothingLeft();
 }
 
+TEST_F(CloseTest, AnAnswerThatNoBoundaryComesForIsCountedAsTorn) {
+  RelayedSession s = OpenSession(proxy, backend);
+  const std::string half = BackendFrame(kText, "a frame that never ends").substr(0, 10);
+  s.backend.Send(half);
+  EXPECT_EQ(s.client.ReadExactly(half.size()), half);
+  s.client.Send(ClientClose(1000));
+  EXPECT_EQ(s.backend.ReadFrame().close_code(), 1000);
+  s.client.ExpectEnd();
+  s.backend.ExpectEnd();
+  ExpectNothingLeft();
+  EXPECT_EQ(proxy.Metric("sluice_torn_total{reason=\"deadline\"}"), 1);
+  EXPECT_EQ(proxy.Metric("sluice_torn_total"), 1);
+}
+
 TEST_F(CloseTest, AClientThatDoesNotAnswerIsAnsweredFor) {
   RelayedSession s = OpenSession(proxy, backend);
   s.backend.Send(BackendClose(1001));

@@ -42,7 +42,7 @@ std::vector<PassedSocket> Passed(const std::string& name, std::size_t count) {
     auto fd = net::Listen(address);
     EXPECT_TRUE(fd.has_value());
     address = net::Address::OfSocket(fd->get());
-    all.push_back({name, address, std::move(*fd)});
+    all.push_back({name, address.Text(), address, std::move(*fd)});
   }
   return all;
 }
