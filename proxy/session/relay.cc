@@ -724,7 +724,9 @@ void Relay::Advance() noexcept {
         WriteClose(Side::kBackend, ending().ours.backend_code, ending().ours.reason);
       } else {
         // The client's frame did not end: there is no place for a CLOSE on the backend's side.
-        block_.torn[TornReason::kDeadline].Add();
+        if (!client.lost) {  // else it was counted when it was lost
+          block_.torn[TornReason::kDeadline].Add();
+        }
         backend.close_out = true;
         backend_conn.FinishWrite();
       }

@@ -203,6 +203,29 @@ TEST_F(DrainTest, AClientThatLeavesMeanwhileIsNotAnError) {
   ExpectExit();
 }
 
+TEST_F(DrainTest, AClientThatLeavesInsideAFrameMeanwhileIsTornOnce) {
+  // A request under way keeps the process, so that it can be asked.
+  RawClient slow(proxy.port());
+  slow.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  Stream leg = backend.Accept();
+  RelayedSession s = OpenSession(proxy, backend);
+  const std::string half = BuildFrame(kText, "a frame that never ends").substr(0, 10);
+  s.client.Send(half);
+  EXPECT_EQ(s.backend.ReadExactly(half.size()), half);
+  proxy.Signal(SIGTERM);
+  proxy.AwaitMetric("sluice_own_closes_total", 1);
+  s.client.Close();
+  s.backend.ExpectEnd();
+  s.backend.Close();
+  proxy.AwaitMetric("sluice_sessions_open", 0);
+  EXPECT_EQ(proxy.Metric("sluice_torn_total{reason=\"client_lost\"}"), 1);
+  EXPECT_EQ(proxy.Metric("sluice_torn_total"), 1);
+  leg.Send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(slow.ReadHead().status, 200);
+  slow.Close();
+  ExpectExit();
+}
+
 TEST_F(DrainTest, ClosesThatCrossTheDrainEndInOrder) {
   RelayedSession s = OpenSession(proxy, backend);
   const std::string begin = BuildFrame(kText, "open", {.fin = false});
