@@ -161,6 +161,10 @@ TEST_F(TakeoverTest, ThePathIsThereThroughAllGenerations) {
           .has_value());
   EXPECT_EQ(second.Do([](Giver& giver) { return giver.path(); }), path_);
   ASSERT_TRUE(taker.SayReady(Soon()).has_value());
+  second.Do([](Giver& giver) {
+    giver.TakeFile();
+    return true;
+  });
   EXPECT_EQ(first->Do([](Giver& giver) { return giver.path(); }), "");
 
   // The first still drains. Who comes now is answered by the second, which has a say in it.
@@ -184,6 +188,26 @@ TEST_F(TakeoverTest, ThePathIsThereThroughAllGenerations) {
   EXPECT_TRUE(next.Receive("1", Soon()).has_value());
   second.End();
   EXPECT_NE(::lstat(path_.c_str(), &now), 0) << "nobody listens there any more";
+}
+
+TEST_F(TakeoverTest, ASuccessorThatDoesNotGetReadyLeavesThePath) {
+  OldProcess first;
+  ASSERT_TRUE(first.Listen(path_).has_value());
+  {
+    Taker taker = Connect(path_);
+    auto offer = taker.Receive("1", Soon());
+    ASSERT_TRUE(offer.has_value()) << offer.error().message;
+    OldProcess second;
+    ASSERT_TRUE(second
+                    .Do([&](Giver& giver) {
+                      return giver.AdoptListener(std::move(offer->sockets.at(0).fd));
+                    })
+                    .has_value());
+    second.End();
+  }
+  struct stat file {};
+  EXPECT_EQ(::lstat(path_.c_str(), &file), 0) << "the first process still listens there";
+  static_cast<void>(Connect(path_));
 }
 
 TEST_F(TakeoverTest, ASecondSuccessorIsRefusedAndTheFirstNotDisturbed) {
