@@ -191,6 +191,8 @@ class ChaosTest(unittest.TestCase):
         client.sendall(b"GET /s?uid=17&n=3 HTTP/1.1\r\n\r\n")
         backend.sendall(b"HTTP/1.1 101 \r\n\r\nframes")
         self.assertEqual(client.recv(100), b"HTTP/1.1 101 \r\n\r\nframes")
+        # Noted once it has been passed on, which may be a moment after it came.
+        wait_for("the head to be noted", lambda: link.head_size is not None)
         self.assertEqual(link.identity, (17, 3))
         self.assertEqual(link.head_size, 17)
 

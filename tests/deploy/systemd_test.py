@@ -191,7 +191,7 @@ class NotifyTest(SystemdCase):
         process.terminate()
         self.systemd.wait_for("the end", lambda heard: "STOPPING" in heard)
         process.send_signal(signal.SIGHUP)
-        wait_for("the refusal", lambda: "reload failed" in self.said())
+        wait_for("the refusal", lambda: "configuration changes no more" in self.said())
         process.terminate()
         self.assertEqual(self.status_of(process.pid), 0)
         self.systemd.receive()

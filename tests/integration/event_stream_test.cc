@@ -326,11 +326,8 @@ TEST(EventStreams, ThatAreCompressedAreCutAtTheDeadline) {
 // Drain of a backend.
 
 nlohmann::json DrainBackend(const ProxyProcess& proxy, std::size_t index, std::string_view how) {
-  int status = 0;
-  const std::string answer = proxy.AdminCall(
-      "POST", "/backends/app/b" + std::to_string(index) + "/drain?" + std::string(how), &status);
-  EXPECT_EQ(status, 202) << answer;
-  return nlohmann::json::parse(answer);
+  return proxy.AskJson(
+      "POST", "/backends/app/b" + std::to_string(index) + "/drain?" + std::string(how), 202);
 }
 
 nlohmann::json DrainOf(const ProxyProcess& proxy, std::size_t index) {
@@ -414,9 +411,7 @@ TEST(EventStreamsOfABackend, AreNotAnswered503WhenAllOfThemDrain) {
   EXPECT_EQ(proxy.Metric("sluice_http_requests_total{code=\"none\"}"), 1);
   EXPECT_EQ(proxy.Metric("sluice_http_requests_total{code=\"5xx\"}"), 1);
   // Once it is back, so are they.
-  int status = 0;
-  static_cast<void>(proxy.AdminCall("POST", "/backends/app/b0/undrain", &status));
-  EXPECT_EQ(status, 200);
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/undrain").status, 200);
   EventStream s = Open(RawClient(proxy.port()), backend);
   s.Send("data: 1\n\n");
   EXPECT_EQ(s.Read(9), "data: 1\n\n");

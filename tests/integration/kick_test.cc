@@ -21,10 +21,9 @@ using nlohmann::json;
 
 json Call(const ProxyProcess& proxy, const std::string& method, const std::string& path,
           int wanted = 200, const std::string& content = {}) {
-  int status = 0;
-  const std::string answer = proxy.AdminCall(method, path, &status, content);
-  EXPECT_EQ(status, wanted) << method << " " << path << ": " << answer;
-  return json::parse(answer);
+  const HttpMessage answer = proxy.Ask(method, path, {}, content);
+  EXPECT_EQ(answer.status, wanted) << method << " " << path << ": " << answer.body;
+  return json::parse(answer.body);
 }
 
 json Sessions(const ProxyProcess& proxy, const std::string& query = {}) {

@@ -443,21 +443,7 @@ bool ProxyProcess::AwaitErr(std::string_view text, Deadline deadline) {
 }
 
 std::string ProxyProcess::Admin(const std::string& path, int* status) const {
-  return AdminCall("GET", path, status);
-}
-
-std::string ProxyProcess::AdminCall(const std::string& method, const std::string& path, int* status,
-                                    const std::string& content) const {
-  RawClient client(admin_port_);
-  std::string request =
-      method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
-  if (!content.empty()) {
-    request +=
-        "Content-Type: application/json\r\nContent-Length: " + std::to_string(content.size()) +
-        "\r\n";
-  }
-  client.Send(request + "\r\n" + content);
-  HttpMessage answer = client.ReadResponse(method);
+  HttpMessage answer = Ask("GET", path);
   if (status != nullptr) {
     *status = answer.status;
   }
@@ -465,10 +451,15 @@ std::string ProxyProcess::AdminCall(const std::string& method, const std::string
 }
 
 HttpMessage ProxyProcess::Ask(std::string_view method, const std::string& path,
-                              std::string_view more) const {
+                              std::string_view more, std::string_view content) const {
   RawClient client(admin_port_);
-  client.Send(std::string(method) + " " + path + " HTTP/1.1\r\nHost: localhost\r\n" +
-              "Connection: close\r\n" + std::string(more) + "\r\n");
+  std::string request = std::string(method) + " " + path + " HTTP/1.1\r\nHost: localhost\r\n" +
+                        "Connection: close\r\n" + std::string(more);
+  if (!content.empty()) {
+    request += "Content-Type: application/json\r\nContent-Length: " +
+               std::to_string(content.size()) + "\r\n";
+  }
+  client.Send(request + "\r\n" + std::string(content));
   return client.ReadResponse(method);
 }
 

@@ -129,13 +129,11 @@ class ProxyProcess {
 
   // Body of GET `path` on the admin listener; `status` gets its status.
   [[nodiscard]] std::string Admin(const std::string& path, int* status = nullptr) const;
-  // The same for any method; `content`, if there is any, is JSON.
-  [[nodiscard]] std::string AdminCall(const std::string& method, const std::string& path,
-                                      int* status = nullptr, const std::string& content = {}) const;
 
-  // Any request on the admin listener. `more`: further whole field lines.
+  // Any request on the admin listener. `more`: further whole field lines; `content`, if there is
+  // any, is JSON.
   [[nodiscard]] HttpMessage Ask(std::string_view method, const std::string& path,
-                                std::string_view more = {}) const;
+                                std::string_view more = {}, std::string_view content = {}) const;
   // The same, its answer as JSON; throws when it has another status than `status`.
   [[nodiscard]] nlohmann::json AskJson(std::string_view method, const std::string& path,
                                        int status = 200) const;
