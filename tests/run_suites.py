@@ -39,7 +39,8 @@ UNIT_FOLDERS = ["base", "net", "http", "ws", "balance", "drain", "log", "metrics
                 "cli", "bench"]
 INTEGRATION_PRESETS = ["release", "asan", "tsan"]
 # The tests of tests/deploy whose size depends on SLUICE_DEPLOY_LONG.
-LONG_DEPLOYS = ["backend_kill", "reconnect_peak", "reload", "rolling_restart", "takeover"]
+LONG_DEPLOYS = ["backend_kill", "close_storm", "reconnect_peak", "reload", "rolling_restart",
+                "takeover"]
 TAIL_LINES = 40
 SECONDS_TO_END = 5  # between SIGTERM and SIGKILL for a suite that ran out of time
 
@@ -197,7 +198,7 @@ def deploy_suites():
     suites = python_suites("deploy", "deploy", 180)
     for suite in suites:
         suite.needs += [release_binary().with_name(name)
-                        for name in ("deploy_client", "deploy_backend")]
+                        for name in ("deploy_client", "deploy_backend", "close_storm")]
     return suites + [
         dataclasses.replace(suite, name=suite.name.replace("deploy_", "deploy_long_"), long=True,
                             timeout=4500,  # with SLUICE_DEPLOY_HOUR=1 one of them takes an hour

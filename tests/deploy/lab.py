@@ -95,10 +95,11 @@ def configuration(pools, *, routes=None, workers=2, server="", certificate=None,
 class Tool:
     """One of our tools as a process. Its standard output is read as it comes."""
 
-    def __init__(self, command, log):
+    def __init__(self, command, log, takes_orders=False):
         with log.open("ab") as complaints:
             self.process = subprocess.Popen([str(word) for word in command],
-                                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                            stdin=subprocess.PIPE if takes_orders
+                                            else subprocess.DEVNULL, stdout=subprocess.PIPE,
                                             stderr=complaints, text=True)
         self.log = log
         self._lines = queue.Queue()
@@ -119,9 +120,16 @@ class Tool:
             raise RuntimeError(f"{self.process.args[0]} ended: " + self.log.read_text())
         return line
 
+    def order(self, line):
+        """Gives it a line of standard input."""
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
     def close(self):
         self.process.kill()
         self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
 
 
 class Backend:

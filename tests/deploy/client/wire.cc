@@ -1,5 +1,7 @@
 #include "tests/deploy/client/wire.h"
 
+#include <utility>
+
 #include <openssl/err.h>
 
 namespace sluice::deploy {
@@ -27,7 +29,15 @@ const char* FailureOf(int error) {
   }
 }
 
-int Wire::Connect(const sockaddr_in& address, SSL_CTX* tls) {
+// Loopback has segments of 64 KiB, and a sender's buffer is of many of them.
+void Wire::MakeNarrow(int fd) {
+  constexpr int kSegment = 1400;
+  constexpr int kBuffer = 32 * 1024;
+  ::setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &kSegment, sizeof(kSegment));
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &kBuffer, sizeof(kBuffer));
+}
+
+int Wire::Connect(const sockaddr_in& address, SSL_CTX* tls, bool narrow) {
   tls_ = tls;
   connected_ = false;
   failure_ = "";
@@ -36,11 +46,21 @@ int Wire::Connect(const sockaddr_in& address, SSL_CTX* tls) {
     return errno;
   }
   bench::SetNoDelay(fd_.get());
+  if (narrow) {
+    MakeNarrow(fd_.get());
+  }
   if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 &&
       errno != EINPROGRESS) {
     return errno;
   }
   return 0;
+}
+
+void Wire::Adopt(UniqueFd fd) {
+  ssl_.reset();
+  tls_ = nullptr;
+  connected_ = true;
+  fd_ = std::move(fd);
 }
 
 Wire::Step Wire::Advance() {

@@ -15,8 +15,11 @@ class Wire {
  public:
   enum class Step { kDone, kWantsRead, kWantsWrite, kFailed };
 
-  // Begins to connect; errno in the result when that fails at once, else 0.
-  int Connect(const sockaddr_in& address, SSL_CTX* tls);
+  // Begins to connect; errno in the result when that fails at once, else 0. `narrow`: small
+  // segments and a small buffer for what comes, so that a sender's buffers are soon full.
+  int Connect(const sockaddr_in& address, SSL_CTX* tls, bool narrow = false);
+  // Takes over a connection that is there already, plain.
+  void Adopt(UniqueFd fd);
   // Goes on with TCP and TLS. After kFailed failure() tells why.
   Step Advance();
   // Closes both directions.
@@ -30,6 +33,9 @@ class Wire {
   ssize_t Write(const unsigned char* from, std::size_t size);
   // Whether TLS holds more that has been read from the socket already.
   [[nodiscard]] bool HasBuffered() const { return ssl_ && SSL_has_pending(ssl_.get()) == 1; }
+
+  // For a socket that is not connected yet; what a listener accepts is narrow like itself.
+  static void MakeNarrow(int fd);
 
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] bool is_open() const { return fd_.valid(); }
