@@ -456,8 +456,9 @@ HttpMessage ProxyProcess::Ask(std::string_view method, const std::string& path,
   std::string request = std::string(method) + " " + path + " HTTP/1.1\r\nHost: localhost\r\n" +
                         "Connection: close\r\n" + std::string(more);
   if (!content.empty()) {
-    request += "Content-Type: application/json\r\nContent-Length: " +
-               std::to_string(content.size()) + "\r\n";
+    request +=
+        "Content-Type: application/json\r\nContent-Length: " + std::to_string(content.size()) +
+        "\r\n";
   }
   client.Send(request + "\r\n" + std::string(content));
   return client.ReadResponse(method);
