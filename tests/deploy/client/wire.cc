@@ -116,6 +116,15 @@ void Wire::Close() {
   fd_.Reset();
 }
 
+void Wire::Reset() {
+  ssl_.reset();
+  if (fd_.valid()) {
+    const linger now{.l_onoff = 1, .l_linger = 0};
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    fd_.Reset();
+  }
+}
+
 ssize_t Wire::Read(unsigned char* into, std::size_t size) {
   if (ssl_) {
     ERR_clear_error();

@@ -24,6 +24,8 @@ class Wire {
   Step Advance();
   // Closes both directions.
   void Close();
+  // The same by RST, and without a word of TLS before it.
+  void Reset();
 
   // The number of bytes, or one of these.
   static constexpr ssize_t kNothing = 0;  // no bytes or no room, for now

@@ -254,8 +254,7 @@ void End::Die(bool by_reset) {
   died_by_reset_ = by_reset;
   done_speaking_ = true;
   if (by_reset) {
-    const linger now{.l_onoff = 1, .l_linger = 0};
-    ::setsockopt(wire_.fd(), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    wire_.Reset();
     Over("self");
   } else {
     Finish();
