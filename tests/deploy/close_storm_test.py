@@ -4,7 +4,8 @@ between two frames, says why, and nothing follows it; what the backend said befo
 arrived. close_storm is both ends of every session and knows each byte before it comes.
 
 SLUICE_STORM_SEED repeats the plans of a run that printed it; with SLUICE_STORM_SESSION every session
-has the plan of that one. SLUICE_DEPLOY_LONG=1: 100,000 closes.
+has the plan of that one. SLUICE_DEPLOY_LONG=1: 100,000 closes; SLUICE_STORM_CLOSES: so many, by
+SLUICE_STORM_AT_ONCE sessions at a time.
 """
 
 import collections

@@ -499,7 +499,6 @@ void End::Stall(unsigned milliseconds) {
 
 void End::FallSilent() {
   silent_ = true;
-  was_silent_ = true;
   deaf_ = true;
   deaf_until_ = 0;
   Rearm();

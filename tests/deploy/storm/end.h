@@ -1,7 +1,8 @@
 // One end of a session, client or backend: says its script at its pace, hears the other's, and
 // takes a CLOSE as the plan wants. What it notices it tells the pair it belongs to.
 //
-//   kIdle --Connect/Adopt--> kOpening --101--> kOpen --end of stream, fault, Die--> kOver
+//   client:   kIdle --Connect--> kConnect --TCP, TLS--> kHead --101--> kOpen ---+
+//   backend:  kIdle --Adopt----------------------------------------> kOpen ---+--end--> kOver
 #pragma once
 
 #include <string>
@@ -71,7 +72,7 @@ class End : public deploy::Participant {
   [[nodiscard]] const char* wrong() const { return wrong_; }
   [[nodiscard]] bool died() const { return died_; }
   [[nodiscard]] bool died_by_reset() const { return died_by_reset_; }
-  [[nodiscard]] bool was_silent() const { return was_silent_; }
+  [[nodiscard]] bool fell_silent() const { return silent_; }
   [[nodiscard]] bool is_full() const { return !out_.empty(); }
   // The CLOSE of this end is out. 0: it is not.
   [[nodiscard]] Nanoseconds closed_at() const { return closed_at_; }
@@ -134,7 +135,6 @@ class End : public deploy::Participant {
   bool held_for_ever_ = false;
   bool deaf_ = false;  // does not read for now
   bool silent_ = false;
-  bool was_silent_ = false;
   bool done_speaking_ = false;
   bool finishing_ = false;  // FIN once all is out
   bool died_ = false;

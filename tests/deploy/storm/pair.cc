@@ -309,7 +309,7 @@ void Pair::JudgeBackend(Verdict& verdict) const {
     }
     return;
   }
-  if (backend_.died_by_reset() || backend_.was_silent()) {
+  if (backend_.died_by_reset() || backend_.fell_silent()) {
     // It did not look: whether the client's frame would have been torn is not to be seen.
     verdict.maybe_torn = heard.inside_frame() && own_at_ != 0;
     return;
@@ -339,7 +339,7 @@ void Pair::JudgeContent(Verdict& verdict) const {
       (backend_.close_came_at() == 0 ||
        backend_.closed_at() - backend_.close_came_at() < rules_.close_timeout * 7 / 10);
   const bool ended = backend_.died() && !backend_.died_by_reset();
-  if (client_.died() || backend_.was_silent() || !(in_time || ended || backend_.violated())) {
+  if (client_.died() || backend_.fell_silent() || !(in_time || ended || backend_.violated())) {
     return;
   }
   verdict.complete = came == said;
