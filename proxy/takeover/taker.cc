@@ -6,37 +6,15 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
-#include <limits>
 #include <string_view>
 #include <utility>
 
+#include "proxy/net/socket.h"
 #include "proxy/takeover/message.h"
 #include "proxy/takeover/spawn.h"
 #include "proxy/takeover/unix_socket.h"
 
 namespace sluice::takeover {
-namespace {
-
-// Waits until `fd` is ready for `events`; false when the deadline comes first.
-bool Await(int fd, short events, Instant deadline) {
-  for (;;) {
-    const auto left = std::chrono::ceil<Millis>(deadline - Now()).count();
-    if (left <= 0) {
-      return false;
-    }
-    pollfd one{fd, events, 0};
-    const auto most = std::numeric_limits<int>::max();
-    const int ready = ::poll(&one, 1, left < most ? static_cast<int>(left) : most);
-    if (ready > 0) {
-      return true;
-    }
-    if (ready < 0 && errno != EINTR) {
-      return false;
-    }
-  }
-}
-
-}  // namespace
 
 Result<std::optional<Taker>> Taker::Connect(const std::string& path) {
   auto fd = ConnectTo(path);
@@ -138,7 +116,7 @@ Result<Message> Taker::Next(Instant deadline) {
       return Err("the running process refuses: " + *reason);
     }
     const auto events = static_cast<short>(channel_.has_pending() ? POLLIN | POLLOUT : POLLIN);
-    if (!Await(channel_.fd(), events, deadline)) {
+    if (!net::Await(channel_.fd(), events, deadline)) {
       return tl::unexpected(Error{"no answer from the running process in time", ETIMEDOUT});
     }
   }
