@@ -127,6 +127,25 @@ TEST_F(RelayTest, RelaysACloseThatCameGluedToThe101) {
   EXPECT_EQ(close.close_reason(), "no");
 }
 
+TEST(Relay, LosesNothingOfAFrameBeforeThePongThatItKeeps) {
+  RawBackend backend;
+  ProxyProcess proxy(Config{.backends = {backend.port()},
+                            .route = "heartbeat.interval = \"100ms\"\n"
+                                     "heartbeat.timeout = \"10s\""});
+  RelayedSession s = OpenSession(proxy, backend);
+  const Frame ping = s.backend.ReadFrame();
+  ASSERT_EQ(ping.opcode, kPing);
+  // The text is there, so the start of the frame behind it has been read, and is held back.
+  const std::string held = BackendFrame(kPong, "of the application");
+  s.backend.Send(BackendFrame(kText, "first") + held.substr(0, 7));
+  EXPECT_EQ(s.client.ReadFrame().payload, "first");
+  s.backend.Send(held.substr(7) + BackendFrame(kPong, ping.payload) + BackendFrame(kText, "last"));
+  const Frame pong = s.client.ReadFrame();
+  EXPECT_EQ(pong.opcode, kPong);
+  EXPECT_EQ(pong.payload, "of the application");
+  EXPECT_EQ(s.client.ReadFrame().payload, "last");
+}
+
 TEST_F(RelayTest, PassesDeflatedFramesOnceTheBackendAgreed) {
   constexpr std::string_view kExtension = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
   RelayedSession s = OpenSession(proxy, backend, {}, kExtension, kExtension);
