@@ -137,21 +137,21 @@ std::vector<admin::BackendInfo> Server::Backends() {
   return all;
 }
 
-admin::Outcome<admin::BackendInfo> Server::StartDrain(std::string_view pool_name,
-                                                      std::string_view name,
+admin::Outcome<admin::BackendInfo> Server::StartDrain(std::string_view pool,
+                                                      std::string_view backend,
                                                       const admin::DrainOrder& order) {
-  const session::Pool* pool = snapshot_->FindPool(pool_name);
-  const balance::Backend* backend = pool == nullptr ? nullptr : pool->FindBackend(name);
-  if (backend == nullptr) {
-    return tl::unexpected(NoSuchBackend(pool_name, name));
+  const session::Pool* in = snapshot_->FindPool(pool);
+  const balance::Backend* found = in == nullptr ? nullptr : in->FindBackend(backend);
+  if (found == nullptr) {
+    return tl::unexpected(NoSuchBackend(pool, backend));
   }
   if (draining_) {
     return tl::unexpected(
         admin::Problem{409, "", "The whole process drains, and this backend with it.", {}});
   }
-  const auto& all = pool->backends.backends();
+  const auto& all = in->backends.backends();
   const bool others = std::any_of(all.begin(), all.end(), [&](const balance::Backend& other) {
-    return &other != backend && TakesSessions(other);
+    return &other != found && TakesSessions(other);
   });
   if (!others && !order.force) {
     return tl::unexpected(
@@ -164,25 +164,25 @@ admin::Outcome<admin::BackendInfo> Server::StartDrain(std::string_view pool_name
   drain::DrainOptions options = DrainOptionsOf(config_.drain);
   options.window = order.window.value_or(options.window);
   options.rate = order.rate.value_or(options.rate);
-  drains_.Start(pool->config.name, backend->name, backend->state, options, false);
-  return Describe(*pool, static_cast<std::size_t>(backend - all.data()));
+  drains_.Start(in->config.name, found->name, found->state, options, false);
+  return Describe(*in, static_cast<std::size_t>(found - all.data()));
 }
 
-admin::Outcome<admin::BackendInfo> Server::Undrain(std::string_view pool_name,
-                                                   std::string_view name) {
-  const session::Pool* pool = snapshot_->FindPool(pool_name);
-  const balance::Backend* backend = pool == nullptr ? nullptr : pool->FindBackend(name);
-  if (backend == nullptr) {
-    return tl::unexpected(NoSuchBackend(pool_name, name));
+admin::Outcome<admin::BackendInfo> Server::Undrain(std::string_view pool,
+                                                   std::string_view backend) {
+  const session::Pool* in = snapshot_->FindPool(pool);
+  const balance::Backend* found = in == nullptr ? nullptr : in->FindBackend(backend);
+  if (found == nullptr) {
+    return tl::unexpected(NoSuchBackend(pool, backend));
   }
-  drains_.Stop(backend->state);  // one that does not drain is where it is wanted already
-  return Describe(*pool, static_cast<std::size_t>(backend - pool->backends.backends().data()));
+  drains_.Stop(found->state);  // one that does not drain is where it is wanted already
+  return Describe(*in, static_cast<std::size_t>(found - in->backends.backends().data()));
 }
 
 // Sessions.
 
-void Server::VisitSessions(std::function<void(std::size_t worker, session::Session&)> visit,
-                           std::function<void()> done) {
+void Server::VisitSessions(const std::function<void(std::size_t worker, session::Session&)>& visit,
+                           const std::function<void()>& done) {
   const auto left = std::make_shared<std::size_t>(workers_.size());  // of this thread
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     workers_[i]->Visit([visit, i](session::Session& session) { visit(i, session); },

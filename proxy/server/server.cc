@@ -266,7 +266,7 @@ Result<void> Server::Run() {
 
   ticket_timer_.Arm<&Server::OnTicketTimer>(loop_.base(), kTicketLife, this);
   // Before anything else is told: whoever waits for this process may rely on the old one's end.
-  const Result<void> taken = FinishTakeover();
+  Result<void> taken = FinishTakeover();
   if (!taken) {
     spdlog::error("takeover failed: {}", taken.error().message);
     DrainWorkers({}, Worker::Leave::kHandOver);

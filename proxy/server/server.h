@@ -133,10 +133,10 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   [[nodiscard]] admin::Outcome<admin::ReloadReport> Reload() override;
   void StartProcessDrain() override;
 
-  [[nodiscard]] admin::BackendInfo Describe(const session::Pool& pool, std::size_t backend) const;
+  [[nodiscard]] admin::BackendInfo Describe(const session::Pool& pool, std::size_t index) const;
   // Visits the sessions of all workers; `done` runs here when all have been.
-  void VisitSessions(std::function<void(std::size_t worker, session::Session&)> visit,
-                     std::function<void()> done);
+  void VisitSessions(const std::function<void(std::size_t worker, session::Session&)>& visit,
+                     const std::function<void()>& done);
 
   config::Config config_;  // as it is in effect
   Launch launch_;

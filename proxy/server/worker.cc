@@ -217,7 +217,8 @@ void Worker::Retire(session::Session& session) noexcept {
   }
 }
 
-void Worker::Visit(std::function<void(session::Session&)> visit, std::function<void()> done) {
+void Worker::Visit(std::function<void(session::Session&)> visit,
+                   const std::function<void()>& done) {
   const bool posted = loop_.Post([this, visit = std::move(visit), done] {
     // From the back: one that ends is replaced by the last one, which was visited already.
     for (std::size_t i = sessions_.size(); i-- > 0;) {

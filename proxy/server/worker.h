@@ -73,7 +73,7 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   void StopBackendDrain(const std::shared_ptr<BackendDrain>& drain);
   // Calls `visit` for every session, which may end it, and then `done`; both in the worker's
   // thread. Once the worker has ended, `done` alone, and in the caller's.
-  void Visit(std::function<void(session::Session&)> visit, std::function<void()> done);
+  void Visit(std::function<void(session::Session&)> visit, const std::function<void()>& done);
 
  private:
   struct Listening {

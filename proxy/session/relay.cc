@@ -325,7 +325,7 @@ Instant Relay::NextBeat(Instant began) const noexcept {
   // Spread: the sessions that came back together after a restart do not ping together.
   return began + interval / 2 +
          Millis(static_cast<Millis::rep>(core_.services.random.Unit() *
-                                         static_cast<double>(interval.count() / 2)));
+                                         static_cast<double>(interval.count()) / 2));
 }
 
 Instant Relay::Beat(Instant now) noexcept {
