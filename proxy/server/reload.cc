@@ -8,6 +8,7 @@
 #include "proxy/systemd/notifier.h"
 
 namespace sluice::server {
+
 Server::Reloaded Server::ReloadConfig() {
   Reloaded result;
   if (draining_ || !launch_.load) {
@@ -19,19 +20,17 @@ Server::Reloaded Server::ReloadConfig() {
     return result;
   }
   systemd::NotifyReloading();
-  {
-    config::LoadResult loaded = launch_.load();
-    for (const config::Mistake& warning : loaded.warnings) {
-      result.warnings.push_back(warning.Text());
-    }
-    for (const config::Mistake& mistake : loaded.mistakes) {
-      result.mistakes.push_back(mistake.Text());
-    }
-    if (loaded.ok()) {
-      KeepWhatStays(loaded.config, result.warnings);
-      if (auto swapped = Swap(loaded.config); !swapped) {
-        result.mistakes.push_back(swapped.error().message);
-      }
+  config::LoadResult loaded = launch_.load();
+  for (const config::Mistake& warning : loaded.warnings) {
+    result.warnings.push_back(warning.Text());
+  }
+  for (const config::Mistake& mistake : loaded.mistakes) {
+    result.mistakes.push_back(mistake.Text());
+  }
+  if (loaded.ok()) {
+    KeepWhatStays(loaded.config, result.warnings);
+    if (auto swapped = Swap(loaded.config); !swapped) {
+      result.mistakes.push_back(swapped.error().message);
     }
   }
   for (const std::string& warning : result.warnings) {

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "proxy/takeover/json.h"
+#include "proxy/takeover/unix_socket.h"
 
 namespace sluice::takeover {
 namespace {
@@ -40,12 +41,6 @@ std::optional<TicketKeyBytes> FromHex(const std::string& text) {
     key[i] = static_cast<unsigned char>(high << 4 | low);
   }
   return key;
-}
-
-int OptionOf(int fd, int name) noexcept {
-  int value = -1;
-  socklen_t size = sizeof(value);
-  return ::getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
 }
 
 // Nothing when `socket` is one that a successor can accept from, else what is wrong with it.

@@ -36,12 +36,6 @@ UniqueFd MakeSocket() noexcept {
   return UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
 
-int OptionOf(int fd, int name) noexcept {
-  int value = -1;
-  socklen_t size = sizeof(value);
-  return ::getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
-}
-
 bool IsUnixStream(int fd) noexcept {
   return OptionOf(fd, SO_DOMAIN) == AF_UNIX && OptionOf(fd, SO_TYPE) == SOCK_STREAM;
 }
@@ -75,6 +69,12 @@ Result<void> RemoveStale(const std::string& path) {
 }
 
 }  // namespace
+
+int OptionOf(int fd, int name) noexcept {
+  int value = -1;
+  socklen_t size = sizeof(value);
+  return ::getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
+}
 
 Result<Peer> PeerOf(int fd) {
   ucred credentials{};

@@ -10,6 +10,9 @@
 
 namespace sluice::takeover {
 
+// The value of a socket's option (SOL_SOCKET); -1 when it has none, or is no socket.
+[[nodiscard]] int OptionOf(int fd, int name) noexcept;
+
 // Who is at the other end of a connection (SO_PEERCRED, unix(7)). Of a connecting socket it is who
 // listened, of a socketpair who made it. `pid` is 0 for a process of another pid namespace.
 struct Peer {
