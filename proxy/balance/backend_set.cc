@@ -111,6 +111,7 @@ std::size_t BackendSet::HomeOf(std::uint64_t key_hash) const {
 
 bool BackendSet::IsEligible(const Entry& entry, std::span<const std::size_t> tried) noexcept {
   return entry.state->healthy.load(std::memory_order_relaxed) &&
+         !entry.state->ejected.load(std::memory_order_relaxed) &&
          !entry.state->draining.load(std::memory_order_relaxed) &&
          (tried.empty() || std::find(tried.begin(), tried.end(), entry.index) == tried.end());
 }

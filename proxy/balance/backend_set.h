@@ -29,7 +29,8 @@ enum class Policy : std::uint8_t {
 // nothing is ordered by it. Kept across a reload as long as pool and name stay.
 struct BackendState {
   std::atomic<std::int64_t> open{0};  // sessions and requests that hold a leg to it now
-  std::atomic<bool> healthy{true};    // false: gets nothing new
+  std::atomic<bool> healthy{true};    // the verdict of its health checks; false: gets nothing new
+  std::atomic<bool> ejected{false};   // true: gets nothing new for a while, for what sessions saw
   std::atomic<bool> draining{false};  // true: gets nothing new, what it has is being closed
   // When it began to take its share anew, in nanoseconds of Instant; 0: never. See slow_start.
   std::atomic<std::int64_t> ramp_from{0};

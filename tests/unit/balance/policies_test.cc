@@ -18,15 +18,16 @@ const Weights kOneTwoFour = {{"one", 1}, {"two", 2}, {"four", 4}};
 
 class EveryPolicy : public testing::TestWithParam<Policy> {};
 
-TEST_P(EveryPolicy, SkipsUnhealthyDrainingAndTried) {
-  Pool pool(EqualWeights(5), {GetParam(), 1.25});
+TEST_P(EveryPolicy, SkipsUnhealthyEjectedDrainingAndTried) {
+  Pool pool(EqualWeights(6), {GetParam(), 1.25});
   pool.state(0).healthy = false;
   pool.state(1).draining = true;
-  std::array<int, 5> taken{};
+  pool.state(5).ejected = true;
+  std::array<int, 6> taken{};
   for (std::uint64_t key = 0; key < 1000; ++key) {
     ++taken[pool.Choose(HashKey(std::to_string(key)), {2}).value().index];
   }
-  EXPECT_EQ(taken[0] + taken[1] + taken[2], 0);
+  EXPECT_EQ(taken[0] + taken[1] + taken[2] + taken[5], 0);
   EXPECT_GT(taken[3], 400);
   EXPECT_GT(taken[4], 400);
 }
