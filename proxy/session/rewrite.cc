@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "proxy/http/forwarded.h"
 #include "proxy/http/reply.h"
 
 namespace sluice::session {
@@ -65,6 +66,15 @@ bool IsReplaced(FieldId id) noexcept {
   }
 }
 
+// What others believe about the client as they believe the fields above. Of a peer that is not
+// trusted no copy goes further.
+bool SpeaksForTheClient(const http::Field& field) noexcept {
+  constexpr std::string_view kPrefix = "X-Forwarded-";
+  return field.id == FieldId::kOther &&
+         (http::EqualsIgnoreCase(field.name.substr(0, kPrefix.size()), kPrefix) ||
+          http::EqualsIgnoreCase(field.name, "X-Real-IP"));
+}
+
 // All fields of that name as one list, with ", " behind it unless it is empty.
 void AppendInherited(std::string& out, const http::Fields& fields, FieldId id) {
   http::ForEachListElement(fields, id, [&](std::string_view element) {
@@ -110,7 +120,8 @@ void AppendForwarding(std::string& out, const http::RequestHead& head, const For
     AppendField(out, "X-Forwarded-Host", host);
   }
   out += "Forwarded: ";
-  if (facts.peer_trusted) {
+  // Behind an open quote our own element would be a part of somebody else's.
+  if (facts.peer_trusted && http::ForwardedNodes(head.fields)) {
     AppendInherited(out, head.fields, FieldId::kForwarded);
   }
   AppendForwardedElement(out, head, facts);
@@ -118,6 +129,31 @@ void AppendForwarding(std::string& out, const http::RequestHead& head, const For
 }
 
 }  // namespace
+
+std::string OriginalClient(const http::RequestHead& head, const net::Address& peer,
+                           const std::function<bool(const net::Address&)>& is_trusted) {
+  std::string client = peer.Ip();
+  if (!is_trusted(peer)) {
+    return client;
+  }
+  std::vector<std::string> hops;
+  http::ForEachListElement(head.fields, FieldId::kXForwardedFor,
+                           [&](std::string_view element) { hops.emplace_back(element); });
+  if (hops.empty()) {
+    hops = http::ForwardedNodes(head.fields).value_or(std::vector<std::string>());
+  }
+  for (auto hop = hops.rbegin(); hop != hops.rend(); ++hop) {
+    const auto address = net::Address::FromNumeric(std::string(http::AddressOfNode(*hop)), 0);
+    if (!address) {
+      break;
+    }
+    client = address->Ip();
+    if (!is_trusted(*address)) {
+      break;
+    }
+  }
+  return client;
+}
 
 bool IsUsableRequestId(std::string_view id) noexcept {
   constexpr std::size_t kLongest = 128;
@@ -141,7 +177,8 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
   AppendField(out, "Host", head.host);
   const Filter filter(head.fields);
   for (const http::Field& field : head.fields) {
-    if (!IsReplaced(field.id) && !filter.Drops(field)) {
+    const bool believed = facts.peer_trusted || !SpeaksForTheClient(field);
+    if (believed && !IsReplaced(field.id) && !filter.Drops(field)) {
       AppendField(out, field.name, field.value);
     }
   }

@@ -2,10 +2,12 @@
 // Hop-by-hop fields are replaced (RFC 9110 section 7.6.1), forwarding fields are set.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
 #include "proxy/http/head.h"
+#include "proxy/net/address.h"
 
 namespace sluice::session {
 
@@ -31,33 +33,15 @@ struct ClientResponse {
 // The head that a client is sent. The version is always HTTP/1.1.
 [[nodiscard]] std::string ClientHead(const http::ResponseHead& head, const ClientResponse& how);
 
-// The address that the request comes from: the peer, or, when the peer is a trusted proxy, the
-// last address of X-Forwarded-For that `is_trusted(text)` says no to.
-template <class IsTrusted>
-[[nodiscard]] std::string OriginalClient(const http::RequestHead& head, std::string_view peer_ip,
-                                         IsTrusted&& is_trusted);
+// The address that the request comes from: the peer, or, when `is_trusted(peer)`, the rightmost
+// one of X-Forwarded-For that is not trusted; of Forwarded, when there is no X-Forwarded-For. Each
+// hop is believed about the one to the left of it for as long as all are trusted: the list ends
+// where one hides its client or names what is no address.
+[[nodiscard]] std::string OriginalClient(
+    const http::RequestHead& head, const net::Address& peer,
+    const std::function<bool(const net::Address&)>& is_trusted);
 
 // True for a request id that is worth keeping: 1 to 128 visible ASCII characters.
 [[nodiscard]] bool IsUsableRequestId(std::string_view id) noexcept;
-
-template <class IsTrusted>
-std::string OriginalClient(const http::RequestHead& head, std::string_view peer_ip,
-                           IsTrusted&& is_trusted) {
-  std::string client(peer_ip);
-  if (!is_trusted(client)) {
-    return client;
-  }
-  std::string found;
-  http::ForEachListElement(head.fields, http::FieldId::kXForwardedFor,
-                           [&](std::string_view element) {
-                             // The list grows to the right; keep the last one that nobody we trust
-                             // has added.
-                             std::string address(element);
-                             if (!is_trusted(address)) {
-                               found = std::move(address);
-                             }
-                           });
-  return found.empty() ? client : found;
-}
 
 }  // namespace sluice::session

@@ -331,14 +331,12 @@ void Session::FindSender(const http::RequestHead& head, Sender& sender) const {
   const Snapshot& snapshot = *core_.view->snapshot;
   sender.peer_ip = core_.peer.Ip();
   sender.peer_trusted = snapshot.IsTrusted(core_.peer);
-  if (sender.peer_trusted) {
-    sender.client_ip = OriginalClient(head, sender.peer_ip, [&](const std::string& ip) {
-      const auto address = net::Address::FromNumeric(ip, 0);
-      return address && snapshot.IsTrusted(*address);
-    });
-  } else {
-    sender.client_ip = sender.peer_ip;
-  }
+  sender.client_ip = sender.peer_trusted
+                         ? OriginalClient(head, core_.peer,
+                                          [&](const net::Address& address) {
+                                            return snapshot.IsTrusted(address);
+                                          })
+                         : sender.peer_ip;
   sender.request_id = FieldValue(head, http::FieldId::kXRequestId);
   if (!IsUsableRequestId(sender.request_id)) {
     sender.made_id = RandomId();
@@ -637,11 +635,6 @@ Session::Description Session::Describe() const {
   about.client_ip = facts_.texts.Get(FactText::kClientIp);
   if (about.client_ip.empty()) {
     about.client_ip = core_.peer.Ip();
-  } else if (about.client_ip.find(':') != std::string::npos) {
-    // As a proxy in front wrote it: an IPv6 address has many spellings (RFC 4291 section 2.2).
-    if (const auto address = net::Address::FromNumeric(about.client_ip, 0)) {
-      about.client_ip = address->Ip();
-    }
   }
   about.listener = core_.listener->name;
   about.route = core_.route(facts_).config.name;

@@ -2,8 +2,6 @@
 // everything else as it came (RFC 9110 section 7.6.1, RFC 7239).
 #include "proxy/session/rewrite.h"
 
-#include <set>
-
 #include <gtest/gtest.h>
 
 #include "proxy/http/parser.h"
@@ -153,14 +151,93 @@ TEST_F(RewriteTest, A426KeepsItsUpgradeField) {
             "Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\nConnection: Upgrade\r\n\r\n");
 }
 
-TEST_F(RewriteTest, OriginalClientBelievesOnlyTrustedHops) {
+struct ClientCase {
+  const char* name;
+  std::string fields;
+  const char* client;  // of a request from 10.0.0.1, where 10.0.0.0/8 and 2001:db8::/32 are trusted
+};
+
+void PrintTo(const ClientCase& one, std::ostream* out) {
+  *out << one.name;
+}
+
+class OriginalClientTest : public RewriteTest, public testing::WithParamInterface<ClientCase> {
+ protected:
+  std::string ClientBehind(const char* peer) {
+    const net::Cidr v4 = *net::Cidr::Parse("10.0.0.0/8");
+    const net::Cidr v6 = *net::Cidr::Parse("2001:db8::/32");
+    const auto& head = Request("GET / HTTP/1.1\r\nHost: a\r\n" + GetParam().fields + "\r\n");
+    return OriginalClient(
+        head, *net::Address::FromNumeric(peer, 80),
+        [&](const net::Address& address) { return v4.Contains(address) || v6.Contains(address); });
+  }
+};
+
+TEST_P(OriginalClientTest, IsTheRightmostThatIsNotTrusted) {
+  EXPECT_EQ(ClientBehind("10.0.0.1"), GetParam().client);
+}
+
+TEST_P(OriginalClientTest, IsThePeerUnlessThatIsTrusted) {
+  EXPECT_EQ(ClientBehind("192.0.2.7"), "192.0.2.7");
+}
+
+const ClientCase kClientCases[] = {
+    {"NoFields", "", "10.0.0.1"},
+    {"OneHop", "X-Forwarded-For: 203.0.113.9\r\n", "203.0.113.9"},
+    {"TrustedHops", "X-Forwarded-For: 203.0.113.9, 10.0.0.3\r\nX-Forwarded-For: 10.0.0.2\r\n",
+     "203.0.113.9"},
+    {"MadeUpInFront", "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.2\r\n", "203.0.113.9"},
+    {"TrustedAddressMadeUpInFront", "X-Forwarded-For: 10.0.0.9, 203.0.113.9\r\n", "203.0.113.9"},
+    {"AllTrusted", "X-Forwarded-For: 10.0.0.3, 10.0.0.2\r\n", "10.0.0.3"},
+    {"Port", "X-Forwarded-For: 203.0.113.9:4711\r\n", "203.0.113.9"},
+    {"Ipv6", "X-Forwarded-For: 2001:0DB9:0::1, 2001:db8::2\r\n", "2001:db9::1"},
+    {"BracketsAndPort", "X-Forwarded-For: [2001:db9::1]:4711\r\n", "2001:db9::1"},
+    {"Mapped", "X-Forwarded-For: 203.0.113.9, ::ffff:10.0.0.2\r\n", "203.0.113.9"},
+    {"Unknown", "X-Forwarded-For: 203.0.113.9, unknown\r\n", "10.0.0.1"},
+    {"UnknownBehindOneMore", "X-Forwarded-For: 203.0.113.9, unknown, 10.0.0.2\r\n", "10.0.0.2"},
+    {"Junk", "X-Forwarded-For: 203.0.113.9, <script>, 10.0.0.2\r\n", "10.0.0.2"},
+    {"EmptyElements", "X-Forwarded-For: 203.0.113.9,,\r\n", "203.0.113.9"},
+    {"EmptyField", "X-Forwarded-For:\r\n", "10.0.0.1"},
+    // RFC 7239
+    {"Forwarded", "Forwarded: for=203.0.113.9;proto=https, for=10.0.0.2\r\n", "203.0.113.9"},
+    {"ForwardedIpv6", "Forwarded: for=\"[2001:DB9::1]:4711\"\r\n", "2001:db9::1"},
+    {"ForwardedLines", "Forwarded: for=6.6.6.6\r\nForwarded: for=203.0.113.9\r\n", "203.0.113.9"},
+    {"ForwardedHidden", "Forwarded: for=203.0.113.9, for=_hidden, for=10.0.0.2\r\n", "10.0.0.2"},
+    {"ForwardedWithoutFor", "Forwarded: for=203.0.113.9, proto=https\r\n", "10.0.0.1"},
+    {"ForwardedJunk", "Forwarded: for=203.0.113.9, for=\"\r\n", "10.0.0.1"},
+    {"ForwardedCommaInQuotes", "Forwarded: for=\"x, for=203.0.113.9\"\r\n", "10.0.0.1"},
+    // A proxy that adds to the one does not know of the other, which the client may have made up.
+    {"BothFields", "Forwarded: for=6.6.6.6\r\nX-Forwarded-For: 203.0.113.9\r\n", "203.0.113.9"},
+};
+INSTANTIATE_TEST_SUITE_P(Table, OriginalClientTest, testing::ValuesIn(kClientCases),
+                         [](const auto& one) { return std::string(one.param.name); });
+
+TEST_F(RewriteTest, WhatSpeaksForTheClientIsTakenFromTrustedPeersOnly) {
   const auto& head = Request(
-      "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6, 203.0.113.9\r\n"
-      "X-Forwarded-For: 10.0.0.2\r\n\r\n");
-  const std::set<std::string> trusted{"10.0.0.1", "10.0.0.2"};
-  const auto is_trusted = [&](const std::string& ip) { return trusted.count(ip) > 0; };
-  EXPECT_EQ(OriginalClient(head, "10.0.0.1", is_trusted), "203.0.113.9");
-  EXPECT_EQ(OriginalClient(head, "8.8.8.8", is_trusted), "8.8.8.8") << "an untrusted peer";
+      "GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Port: 1\r\n"
+      "x-forwarded-client-cert: x\r\nX-Forwarded: 7\r\nX-Forward: 8\r\n\r\n");
+  ForwardFacts facts = Facts();
+  const std::string dropped = BackendRequest(head, facts, false);
+  for (const char* gone : {"X-Real-IP", "X-Forwarded-Port", "x-forwarded-client-cert"}) {
+    EXPECT_EQ(dropped.find(gone), std::string::npos) << gone << " in\n" << dropped;
+  }
+  EXPECT_NE(dropped.find("X-Forward: 8\r\n"), std::string::npos) << dropped;
+  facts.peer_trusted = true;
+  const std::string kept = BackendRequest(head, facts, false);
+  for (const char* there :
+       {"X-Real-IP: 6.6.6.6\r\n", "X-Forwarded-Port: 1\r\n", "x-forwarded-client-cert: x\r\n"}) {
+    EXPECT_NE(kept.find(there), std::string::npos) << there << " in\n" << kept;
+  }
+}
+
+TEST_F(RewriteTest, AMalformedForwardedIsNotContinued) {
+  const auto& head = Request(
+      "GET / HTTP/1.1\r\nHost: a\r\nForwarded: for=203.0.113.9\r\nForwarded: for=\"x\r\n\r\n");
+  ForwardFacts facts = Facts();
+  facts.peer_trusted = true;
+  const std::string out = BackendRequest(head, facts, false);
+  EXPECT_NE(out.find("\r\nForwarded: for=192.0.2.7;host=\"a\";proto=http\r\n"), std::string::npos)
+      << out;
 }
 
 TEST_F(RewriteTest, RequestIdsAreKeptOnlyWhenHarmless) {
