@@ -72,6 +72,7 @@ ordered_json ToJson(const SessionInfo& session) {
       {"id", session.id},
       {"client", session.client},
       {"client_ip", session.client_ip},
+      {"proxy", session.proxy.empty() ? ordered_json() : ordered_json(session.proxy)},
       {"listener", session.listener},
       {"route", session.route},
       {"pool", session.pool},

@@ -76,6 +76,7 @@ struct SessionInfo {
   std::uint64_t id = 0;
   std::string client;     // "10.0.0.7:51234"
   std::string client_ip;  // after trusted proxies
+  std::string proxy;      // who has told `client` by a PROXY header, as that; empty: nobody
   std::string listener;
   std::string route;
   std::string pool;

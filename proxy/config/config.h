@@ -40,6 +40,7 @@ struct Listener {
   std::string host;        // numeric IPv4 or IPv6 address, without brackets
   std::uint16_t port = 0;  // 0: any free port (tests)
   ListenerTls tls;
+  bool proxy_protocol = false;  // every connection comes from a trusted proxy and says for whom
 
   [[nodiscard]] bool is_tls() const noexcept { return !tls.certificates.empty(); }
 
@@ -108,12 +109,16 @@ struct Backend {
   bool operator==(const Backend&) const = default;
 };
 
+enum class ProxyProtocol : std::uint8_t { kOff, kV1, kV2 };
+
 struct Pool {
   std::string name;
   Balance balance = Balance::kRendezvous;
   double bounded_load = 1.25;  // 0: off
   Millis connect_timeout{3'000};
-  Millis slow_start{30'000};      // 0: off
+  Millis slow_start{30'000};  // 0: off
+  // What connections to its backends begin with.
+  ProxyProtocol proxy_protocol = ProxyProtocol::kOff;
   std::vector<Backend> backends;  // never empty
 
   bool operator==(const Pool&) const = default;

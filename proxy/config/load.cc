@@ -358,13 +358,11 @@ void Loader::ReadListeners() {
         ReadFilePath(*tls, "client_ca", kPemFile, out.tls.client_ca);
       }
     }
-    bool proxy_protocol = false;
-    if (in.Read("proxy_protocol", proxy_protocol)) {
-      if (proxy_protocol) {
-        in.AddMistake("proxy_protocol", "is not available in this version; allowed: false");
-      } else {
-        in.WarnNotActedOn("proxy_protocol");
-      }
+    if (in.Read("proxy_protocol", out.proxy_protocol) && out.proxy_protocol &&
+        config_.server.trusted_proxies.empty()) {
+      in.AddMistake("proxy_protocol",
+                    "true lets nobody in while server.trusted_proxies names no proxy that may say "
+                    "who its clients are; allowed: false, or true together with trusted_proxies");
     }
     config_.listeners.push_back(std::move(out));
     listener_places_.push_back({in.LineOf("address"), in.PathOf("address")});
@@ -473,6 +471,8 @@ void Loader::ReadPools() {
     in.ReadNumber("bounded_load", out.bounded_load, 1, 100, "off");
     in.ReadDuration("connect_timeout", out.connect_timeout, kShortest, kLongest);
     in.ReadDuration("slow_start", out.slow_start, Millis(0), kLongest);
+    in.ReadWord("proxy_protocol", out.proxy_protocol, {"off", "v1", "v2"},
+                {ProxyProtocol::kOff, ProxyProtocol::kV1, ProxyProtocol::kV2});
     ReadBackends(in, out);
     in.WarnNotActedOn("health");
     config_.pools.push_back(std::move(out));

@@ -100,6 +100,7 @@ std::string FormatJson(const AccessRecord& r, bool keep_query) {
   line.Number("conn_id", static_cast<std::int64_t>(r.conn_id));
   line.Text("client_ip", r.client_ip);
   line.Number("client_port", r.client_port);
+  line.Text("proxy", r.proxy);
   line.Text("xff", r.forwarded_for);
   line.Text("listener", r.listener);
   if (!r.tls_version.empty()) {

@@ -29,6 +29,7 @@ struct AccessRecord {
   std::uint64_t conn_id = 0;  // unique in the process; kept-alive requests share it
   std::string_view client_ip;
   std::uint16_t client_port = 0;
+  std::string_view proxy;  // address and port of the proxy that has told the two by a PROXY header
   std::string_view listener;
   std::string_view tls_version;
   bool tls_resumed = false;

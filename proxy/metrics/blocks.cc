@@ -73,6 +73,12 @@ std::string_view Name(TlsResult v) noexcept {
   return NameOf(v, kNames);
 }
 
+std::string_view Name(ProxyHeader v) noexcept {
+  static constexpr auto kNames = std::to_array<std::string_view>(
+      {"v1", "v2", "unknown", "local", "bad", "ended", "timeout", "untrusted"});
+  return NameOf(v, kNames);
+}
+
 std::string_view Name(AcceptPause v) noexcept {
   static constexpr auto kNames =
       std::to_array<std::string_view>({"emfile", "enfile", "enobufs", "enomem"});

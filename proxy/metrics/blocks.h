@@ -198,9 +198,24 @@ struct alignas(64) BackendBlock {
 enum class TlsResult : std::uint8_t { kOk, kFailed, kTimeout, kCount };
 [[nodiscard]] std::string_view Name(TlsResult v) noexcept;
 
+// What became of a connection of which a PROXY header was to come.
+enum class ProxyHeader : std::uint8_t {
+  kV1,         // the header came, for a client
+  kV2,         // the same
+  kUnknown,    // it came, and names no client
+  kLocal,      // the proxy spoke for itself
+  kBad,        // something else came
+  kEnded,      // the connection ended without one
+  kTimeout,    // nothing came in time
+  kUntrusted,  // the other end may not say who its clients are
+  kCount
+};
+[[nodiscard]] std::string_view Name(ProxyHeader v) noexcept;
+
 struct alignas(64) ListenerBlock {
   Counter accepts;
   Gauge connections_open;
+  PerEnum<ProxyHeader, Counter> proxy_headers;
   std::array<Counter, 2> tls_full;         // [0] TLS 1.2, [1] TLS 1.3: finished handshakes
   std::array<Counter, 2> tls_resumed;      // the same, resumed
   PerEnum<TlsResult, Counter> tls_failed;  // kFailed and kTimeout

@@ -33,6 +33,7 @@ struct alignas(64) LoneGauge {
 
 struct ListenerShards {
   bool tls = false;
+  bool proxy_protocol = false;  // it has, or has had: a series that was shown once stays
   PerWorker<ListenerBlock> blocks;
 };
 
@@ -203,6 +204,21 @@ void AppendConnections(Families& out, const ListenerTable& listeners,
     accepts.Add({{"listener", name}},
                 Sum(
                     shards.blocks, [](const auto& b) -> auto& { return b.accepts; }));
+  }
+
+  FamilyFiller headers =
+      CounterFamily(out, "sluice_proxy_headers_total",
+                    "Connections to listeners that want a PROXY header, by what came of it.");
+  for (const auto& [name, shards] : listeners) {
+    if (shards.proxy_protocol) {
+      ForEach<ProxyHeader>([&, &name = name, &shards = shards](ProxyHeader result) {
+        headers.Add({{"listener", name}, {"result", Name(result)}},
+                    Sum(
+                        shards.blocks, [result](const auto& b) -> auto& {
+                          return b.proxy_headers[result];
+                        }));
+      });
+    }
   }
 }
 
@@ -691,9 +707,11 @@ BackendBlock& Exporter::Backend(std::size_t worker, std::string_view pool,
                  shards_->workers.size());
 }
 
-ListenerBlock& Exporter::Listener(std::size_t worker, std::string_view listener, bool tls) {
+ListenerBlock& Exporter::Listener(std::size_t worker, std::string_view listener, bool tls,
+                                  bool proxy_protocol) {
   ListenerShards& shards = shards_->listeners[std::string(listener)];
   shards.tls = tls;
+  shards.proxy_protocol = shards.proxy_protocol || proxy_protocol;
   return BlockOf(shards.blocks, worker, shards_->workers.size());
 }
 

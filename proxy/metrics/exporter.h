@@ -71,7 +71,8 @@ class Exporter {
   [[nodiscard]] RouteBlock& Route(std::size_t worker, std::string_view route);
   [[nodiscard]] BackendBlock& Backend(std::size_t worker, std::string_view pool,
                                       std::string_view backend);
-  [[nodiscard]] ListenerBlock& Listener(std::size_t worker, std::string_view listener, bool tls);
+  [[nodiscard]] ListenerBlock& Listener(std::size_t worker, std::string_view listener, bool tls,
+                                        bool proxy_protocol = false);
   [[nodiscard]] WorkerBlock& Worker(std::size_t worker);
 
   // sessions_open{route,pool,backend} is a gauge over pairs; one per worker and pair.

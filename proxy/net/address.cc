@@ -6,7 +6,6 @@
 #include <array>
 #include <charconv>
 #include <cstring>
-#include <span>
 
 namespace sluice::net {
 namespace {
@@ -51,6 +50,19 @@ Result<Address> Address::FromNumeric(const std::string& host, std::uint16_t port
   return address;
 }
 
+Address Address::FromBytes(std::span<const std::uint8_t> ip, std::uint16_t port) noexcept {
+  Address address;
+  if (ip.size() == sizeof(in_addr)) {
+    address.storage_.v4.sin_family = AF_INET;
+    std::memcpy(&address.storage_.v4.sin_addr, ip.data(), ip.size());
+  } else {
+    address.storage_.v6.sin6_family = AF_INET6;
+    std::memcpy(&address.storage_.v6.sin6_addr, ip.data(), sizeof(in6_addr));
+  }
+  address.set_port(port);
+  return address;
+}
+
 Result<Address> Address::Resolve(const std::string& host, std::uint16_t port) {
   if (auto numeric = FromNumeric(host, port)) {
     return numeric;
@@ -90,6 +102,17 @@ Address Address::OfSocket(int fd) noexcept {
 
 socklen_t Address::raw_size() const noexcept {
   return family() == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+}
+
+std::span<const std::uint8_t> Address::ip_bytes() const noexcept {
+  switch (family()) {
+    case AF_INET:
+      return {reinterpret_cast<const std::uint8_t*>(&storage_.v4.sin_addr), sizeof(in_addr)};
+    case AF_INET6:
+      return {storage_.v6.sin6_addr.s6_addr, sizeof(in6_addr)};
+    default:
+      return {};
+  }
 }
 
 std::uint16_t Address::port() const noexcept {

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,10 @@ class Address {
   // `host` is numeric, IPv6 without brackets.
   [[nodiscard]] static Result<Address> FromNumeric(const std::string& host, std::uint16_t port);
 
+  // `ip` is of 4 or 16 bytes, in network order.
+  [[nodiscard]] static Address FromBytes(std::span<const std::uint8_t> ip,
+                                         std::uint16_t port) noexcept;
+
   // Asks the resolver for the first address of `host`. Blocks: start-up only.
   [[nodiscard]] static Result<Address> Resolve(const std::string& host, std::uint16_t port);
 
@@ -28,6 +33,8 @@ class Address {
 
   [[nodiscard]] const sockaddr* raw() const noexcept { return &storage_.any; }
   [[nodiscard]] sockaddr* raw() noexcept { return &storage_.any; }
+  // Its 4 or 16 bytes, in network order; none if it is unspecified.
+  [[nodiscard]] std::span<const std::uint8_t> ip_bytes() const noexcept;
   [[nodiscard]] socklen_t raw_size() const noexcept;
   static constexpr socklen_t kMaxSize = sizeof(sockaddr_in6);
 

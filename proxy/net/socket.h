@@ -16,6 +16,9 @@ namespace sluice::net {
 [[nodiscard]] IoResult Receive(int fd, std::span<std::byte> into) noexcept;
 [[nodiscard]] IoResult Send(int fd, Bytes bytes) noexcept;
 
+// As Receive, but what it returns stays in the socket to be read again.
+[[nodiscard]] IoResult Peek(int fd, std::span<std::byte> into) noexcept;
+
 // A listening socket: non-blocking, SO_REUSEPORT, and with TCP_NODELAY and keepalive probes that
 // accepted sockets inherit, so that accepting costs one system call.
 [[nodiscard]] Result<UniqueFd> Listen(const Address& address);

@@ -53,6 +53,18 @@ std::string_view Name(config::AccessFormat format) {
   return "json";
 }
 
+std::string_view Name(config::ProxyProtocol version) {
+  switch (version) {
+    case config::ProxyProtocol::kOff:
+      return "off";
+    case config::ProxyProtocol::kV1:
+      return "v1";
+    case config::ProxyProtocol::kV2:
+      return "v2";
+  }
+  return "off";
+}
+
 std::string_view Name(config::TlsVersion version) {
   return version == config::TlsVersion::k13 ? "1.3" : "1.2";
 }
@@ -89,6 +101,7 @@ Json ListenerJson(const config::Listener& listener) {
     out["tls"] = TlsJson(listener.tls);
     out["tls"]["client_ca"] = listener.tls.client_ca;
   }
+  out["proxy_protocol"] = listener.proxy_protocol;
   return out;
 }
 
@@ -136,6 +149,7 @@ Json PoolJson(const config::Pool& pool) {
           {"bounded_load", pool.bounded_load},
           {"slow_start", FormatDuration(pool.slow_start)},
           {"connect_timeout", FormatDuration(pool.connect_timeout)},
+          {"proxy_protocol", Name(pool.proxy_protocol)},
           {"backends", std::move(backends)}};
 }
 

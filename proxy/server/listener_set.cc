@@ -88,7 +88,9 @@ Result<ListenerSet::Change> ListenerSet::Prepare(const config::Config& config,
         }
         entry.sockets.push_back(std::move(*copy));
       }
-      if (old->config.name == listener.name && old->fingerprint == entry.fingerprint) {
+      if (old->config.name == listener.name &&
+          old->config.proxy_protocol == listener.proxy_protocol &&
+          old->fingerprint == entry.fingerprint) {
         entry.certificates = old->certificates;
         change.entries_.push_back(std::move(entry));
         continue;  // the workers have it as it is
@@ -200,7 +202,9 @@ Result<LocalPtr<const session::ListenerView>> ListenerSet::MakeView(std::size_t 
                                                                     Entry& entry) {
   auto view = std::make_unique<session::ListenerView>();
   view->name = entry.config.name;
-  view->block = &exporter_.Listener(worker, entry.config.name, entry.config.is_tls());
+  view->block = &exporter_.Listener(worker, entry.config.name, entry.config.is_tls(),
+                                    entry.config.proxy_protocol);
+  view->proxy_protocol = entry.config.proxy_protocol;
   if (entry.config.is_tls()) {
     if (!libraries_[worker]) {
       auto library = tls::MakeLibrary();

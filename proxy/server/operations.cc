@@ -61,6 +61,7 @@ admin::SessionInfo InfoOf(const session::Session& session, Instant now) {
   info.id = session.id();
   info.client = about.peer;
   info.client_ip = about.client_ip;
+  info.proxy = about.proxy;
   info.listener = about.listener;
   info.route = about.route;
   info.pool = about.pool;

@@ -10,6 +10,9 @@ log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts, Instan
   record.conn_id = core.id;
   record.client_ip = text(FactText::kClientIp);
   record.client_port = core.peer.port();
+  if (const Introduction* introduction = core.introduction()) {
+    record.proxy = introduction->proxy;
+  }
   record.listener = core.listener->name;
   if (const auto* tls = dynamic_cast<const tls::TlsTransport*>(core.client.transport())) {
     record.tls_version = tls->version();

@@ -60,12 +60,18 @@ struct Core {
   LocalPtr<const View> view;
   LocalPtr<const ListenerView> listener;  // before client: its TLS session needs the context
   std::uint64_t id = 0;
-  net::Address peer;
+  net::Address peer;          // the client: as a PROXY header says, or else the socket's other end
+  bool introduced = false;    // the former
+  bool peer_unknown = false;  // the latter, though it passes the connection on for somebody else
   net::Conn client;
   std::unique_ptr<net::Conn> backend;  // the current leg, if there is one
   LegCount leg_count;
   net::Timer timer;  // the deadline of the phase that is on; whoever begins a phase sets it anew
 
+  // Null: there is none.
+  [[nodiscard]] const Introduction* introduction() const noexcept {
+    return introduced ? &services.introductions.find(id)->second : nullptr;
+  }
   [[nodiscard]] const config::Config& config() const noexcept { return view->snapshot->config; }
   [[nodiscard]] const Route& route(const RequestFacts& facts) const noexcept {
     return view->snapshot->routes[facts.route];

@@ -8,6 +8,7 @@
 #include "proxy/http/reply.h"
 #include "proxy/net/socket.h"
 #include "proxy/session/affinity_cookie.h"
+#include "proxy/session/proxy_header.h"
 
 namespace sluice::session {
 namespace {
@@ -143,6 +144,7 @@ void Exchange::OnConnected(int error) noexcept {
     AttemptFailed(BackendFailure::kRefused, 503, kUnreachable, "no_backend");
     return;
   }
+  WriteProxyHeader();
   const Instant now = core_.services.loop.now();
   core_.backend_block(facts_).connect_seconds.Observe(Seconds(connect_began_, now));
   facts_.backend_connect =
@@ -157,6 +159,20 @@ void Exchange::OnConnected(int error) noexcept {
     if (!early.empty()) {
       ForwardRequestContent(AsBytes(early));
     }
+  }
+}
+
+// Before everything else on the connection, TLS included.
+void Exchange::WriteProxyHeader() noexcept {
+  switch (core_.pool(facts_).config.proxy_protocol) {
+    case config::ProxyProtocol::kOff:
+      break;
+    case config::ProxyProtocol::kV1:
+      core_.backend->Write(AsBytes(HeaderForBackend(core_, proxy_protocol::Version::kV1)));
+      break;
+    case config::ProxyProtocol::kV2:
+      core_.backend->Write(AsBytes(HeaderForBackend(core_, proxy_protocol::Version::kV2)));
+      break;
   }
 }
 

@@ -103,6 +103,7 @@ class Exchange final : public net::Mortal {
   };
 
   void TryNext() noexcept;
+  void WriteProxyHeader() noexcept;
   [[nodiscard]] std::optional<balance::Pick> ChooseBackend() const;
   [[nodiscard]] std::string CookieToIssue() const;
   void AttemptFailed(metrics::BackendFailure why, int status, std::string_view text,

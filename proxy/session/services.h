@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "proxy/base/local_ptr.h"
@@ -27,6 +29,7 @@ struct ListenerView : LocallyShared {
   std::string name;
   std::unique_ptr<tls::ServerContext> tls;  // null: plain
   metrics::ListenerBlock* block = nullptr;
+  bool proxy_protocol = false;  // each connection begins with the header of a trusted proxy
 
   [[nodiscard]] bool is_tls() const noexcept { return tls != nullptr; }
 };
@@ -100,6 +103,13 @@ class HandshakeRation {
 // memory. A stream that flows is read in pieces as large as Services::scratch.
 inline constexpr std::size_t kUsualRead = 64 * 1024;
 
+// What the header of a trusted proxy has told of a connection, besides the client's address, which
+// is Core::peer.
+struct Introduction {
+  std::string proxy;         // address and port of the proxy
+  net::Address destination;  // what the client connected to
+};
+
 // A loop whose once-a-second timer is later than this has stood still, and what its peers are
 // blamed for may be our own doing.
 inline constexpr Millis kStall{1'000};
@@ -120,6 +130,9 @@ struct Services {
   Instant tick_due{};             // when the worker's once-a-second timer is to run next
   Instant stalled_at{};           // when that was last over a second late: the loop had stood still
   std::uint64_t ping_secret = 0;  // what this process's pings are told from others by
+  // Of the open sessions that have one, by id. Kept here because a pointer in each session would
+  // cost the many that have none.
+  std::unordered_map<std::uint64_t, Introduction> introductions{};
 };
 
 }  // namespace sluice::session

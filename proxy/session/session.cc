@@ -5,7 +5,10 @@
 #include <utility>
 
 #include "proxy/http/reply.h"
+#include "proxy/net/socket.h"
+#include "proxy/proxy_protocol/header_parser.h"
 #include "proxy/session/affinity_cookie.h"
+#include "proxy/session/proxy_header.h"
 #include "proxy/session/rewrite.h"
 #include "proxy/tls/tls_transport.h"
 
@@ -38,11 +41,8 @@ Session::Session(Services& services, std::uint64_t id, LocalPtr<const ListenerVi
   core_.id = id;
   core_.peer = peer;
   core_.listener->block->connections_open.Add(1);
-  if (const std::size_t most = core_.config().limits.connections_per_ip; most > 0) {
-    ip_counted_ = true;
-    const std::size_t now = services.ips.Add(peer.Ip());
-    over_ip_limit_ = now > most;
-    surplus_ = now > most * 2;
+  if (!core_.listener->proxy_protocol) {
+    CountAddress();
   }
 }
 
@@ -51,15 +51,46 @@ Session::~Session() {
 }
 
 void Session::Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noexcept {
-  const bool tls = transport != nullptr;
-  if (surplus_) {
-    core_.services.block.rate_limited[metrics::Refused::kConnectionsPerIp].Add();
+  if (IsSurplus()) {
     fd.Reset();
     Close();
     return;
   }
+  if (!core_.listener->proxy_protocol) {
+    core_.client.Open(std::move(fd), std::move(transport));
+    BeginSpeaking();
+    return;
+  }
+  phase_ = Phase::kProxy;
+  if (!core_.view->snapshot->IsTrusted(core_.peer)) {
+    fd.Reset();
+    RefuseProxy(metrics::ProxyHeader::kUntrusted);
+    return;
+  }
   core_.client.Open(std::move(fd), std::move(transport));
-  if (tls) {
+  ArmTimer(FirstHeadPatience());
+}
+
+void Session::CountAddress() {
+  if (const std::size_t most = core_.config().limits.connections_per_ip; most > 0) {
+    ip_counted_ = true;
+    const std::size_t now = core_.services.ips.Add(core_.peer.Ip());
+    over_ip_limit_ = now > most;
+    surplus_ = now > most * 2;
+  }
+}
+
+// True, and counted, when there are so many of the address already that it is not even told so.
+bool Session::IsSurplus() noexcept {
+  if (surplus_) {
+    core_.services.block.rate_limited[metrics::Refused::kConnectionsPerIp].Add();
+  }
+  return surplus_;
+}
+
+// From here on the bytes are the client's own.
+void Session::BeginSpeaking() noexcept {
+  if (core_.client.transport() != nullptr) {
     phase_ = Phase::kTls;
     work_ = std::make_unique<Handshake>(core_.services.loop.now());
     ArmTimer(core_.config().server.tls_timeout);
@@ -85,6 +116,9 @@ Millis Session::FirstHeadPatience() const noexcept {
 
 void Session::OnReadable(net::Conn& conn) noexcept {
   switch (phase_) {
+    case Phase::kProxy:
+      ReadProxyHeader();
+      break;
     case Phase::kTls:
       StepHandshake();
       break;
@@ -135,6 +169,7 @@ void Session::OnWritable(net::Conn& conn) noexcept {
         ArmTimer(core_.config().server.close_timeout);
       }
       break;
+    case Phase::kProxy:
     case Phase::kTls:
     case Phase::kClosed:
       break;
@@ -147,9 +182,101 @@ void Session::OnConnected(net::Conn&, int error) noexcept {
   }
 }
 
+// PROXY header.
+
+// What comes behind the header is for TLS or HTTP, and their reads are the ones to find it: so the
+// bytes are looked at first, and those of the header alone are taken off the socket.
+void Session::ReadProxyHeader() noexcept {
+  using metrics::ProxyHeader;
+  const std::span<std::byte> bytes = core_.services.scratch.first(proxy_protocol::kMostHeader);
+  std::size_t had = 0;
+  if (work_) {
+    const Bytes kept = AsBytes(partial_proxy().bytes);
+    std::copy(kept.begin(), kept.end(), bytes.begin());
+    had = kept.size();
+  }
+  const int fd = core_.client.fd();
+  const net::IoResult seen = net::Peek(fd, bytes.subspan(had));
+  switch (seen.status) {
+    case IoStatus::kWouldBlock:
+      return;
+    case IoStatus::kEof:
+    case IoStatus::kError:
+      RefuseProxy(ProxyHeader::kEnded);
+      return;
+    case IoStatus::kOk:
+      break;
+  }
+  const proxy_protocol::Parsed parsed = proxy_protocol::Parse(bytes.first(had + seen.bytes));
+  if (parsed.status == ParseStatus::kBad) {
+    RefuseProxy(ProxyHeader::kBad);
+    return;
+  }
+  const bool done = parsed.status == ParseStatus::kDone;
+  const std::size_t end = done ? parsed.size : had + seen.bytes;
+  if (net::Receive(fd, bytes.subspan(had, end - had)).bytes != end - had) {
+    RefuseProxy(ProxyHeader::kEnded);  // not what it was a moment ago: reset
+    return;
+  }
+  if (!done) {
+    work_ = std::make_unique<PartialProxy>(bytes.first(end));
+    return;
+  }
+  work_.reset();
+  TakeProxyHeader(parsed.header);
+}
+
+// Without an answer: nobody knows what the other end speaks.
+void Session::RefuseProxy(metrics::ProxyHeader result) noexcept {
+  core_.listener->block->proxy_headers[result].Add();
+  Close();
+}
+
+void Session::TakeProxyHeader(const proxy_protocol::Header& header) noexcept {
+  using metrics::ProxyHeader;
+  using proxy_protocol::Subject;
+  auto& count = core_.listener->block->proxy_headers;
+  switch (header.subject) {
+    case Subject::kClient:
+      count[header.version == proxy_protocol::Version::kV1 ? ProxyHeader::kV1 : ProxyHeader::kV2]
+          .Add();
+      core_.services.introductions.try_emplace(
+          core_.id, Introduction{core_.peer.Text(), AddressOf(header.destination)});
+      core_.introduced = true;
+      core_.peer = AddressOf(header.source);
+      break;
+    case Subject::kUnknown:
+      count[ProxyHeader::kUnknown].Add();
+      core_.peer_unknown = true;
+      break;
+    case Subject::kLocal:
+      count[ProxyHeader::kLocal].Add();
+      break;
+  }
+  CountAddress();
+  if (IsSurplus()) {
+    Close();
+    return;
+  }
+  BeginSpeaking();
+  if (phase_ == Phase::kTls) {
+    // A check whether somebody is there may be content with this much.
+    handshake().may_leave = header.subject == Subject::kLocal;
+  }
+}
+
 // TLS.
 
 void Session::StepHandshake() noexcept {
+  if (handshake().may_leave) {
+    std::byte first{};
+    const IoStatus seen = net::Peek(core_.client.fd(), std::span(&first, 1)).status;
+    if (seen == IoStatus::kEof || seen == IoStatus::kError) {
+      Close();
+      return;
+    }
+    handshake().may_leave = false;
+  }
   // Under a storm the handshakes take turns: the socket stays readable, so one that is left out now
   // comes back in the next turn, after the sessions that live already.
   if (!core_.services.handshakes.Take(core_.services.loop.turn())) {
@@ -330,13 +457,12 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
 void Session::FindSender(const http::RequestHead& head, Sender& sender) const {
   const Snapshot& snapshot = *core_.view->snapshot;
   sender.peer_ip = core_.peer.Ip();
-  sender.peer_trusted = snapshot.IsTrusted(core_.peer);
-  sender.client_ip = sender.peer_trusted
-                         ? OriginalClient(head, core_.peer,
-                                          [&](const net::Address& address) {
-                                            return snapshot.IsTrusted(address);
-                                          })
-                         : sender.peer_ip;
+  sender.peer_trusted = !core_.peer_unknown && snapshot.IsTrusted(core_.peer);
+  sender.client_ip =
+      sender.peer_trusted
+          ? OriginalClient(head, core_.peer,
+                           [&](const net::Address& address) { return snapshot.IsTrusted(address); })
+          : sender.peer_ip;
   sender.request_id = FieldValue(head, http::FieldId::kXRequestId);
   if (!IsUsableRequestId(sender.request_id)) {
     sender.made_id = RandomId();
@@ -526,6 +652,7 @@ void Session::Drain() noexcept {
   const bool handed_over = core_.services.intake == Intake::kLastRequest;
   ending_ = ending_ || !handed_over;
   switch (phase_) {
+    case Phase::kProxy:
     case Phase::kTls:
       break;  // it gets its answer, once it can ask; the handshake has its deadline
     case Phase::kHead:
@@ -636,6 +763,9 @@ Session::Description Session::Describe() const {
   if (about.client_ip.empty()) {
     about.client_ip = core_.peer.Ip();
   }
+  if (const Introduction* introduction = core_.introduction()) {
+    about.proxy = introduction->proxy;
+  }
   about.listener = core_.listener->name;
   about.route = core_.route(facts_).config.name;
   about.pool = core_.pool(facts_).config.name;
@@ -657,6 +787,7 @@ void Session::Cut(std::string_view why) noexcept {
     case Phase::kRelay:
       relay().Cut(why);
       break;
+    case Phase::kProxy:
     case Phase::kTls:
     case Phase::kHead:
     case Phase::kLinger:
@@ -695,11 +826,18 @@ void Session::Close() noexcept {
   if (ip_counted_) {
     core_.services.ips.Remove(core_.peer.Ip());
   }
+  if (core_.introduced) {
+    core_.introduced = false;
+    core_.services.introductions.erase(core_.id);
+  }
   core_.services.owner.Retire(*this);
 }
 
 void Session::OnDeadline(short) noexcept {
   switch (phase_) {
+    case Phase::kProxy:
+      RefuseProxy(metrics::ProxyHeader::kTimeout);
+      break;
     case Phase::kTls:
       core_.listener->block->tls_failed[TlsResult::kTimeout].Add();
       Close();

@@ -1,8 +1,11 @@
 // One client connection and its backend leg, from accept to the last FIN.
 //
-//   kTls --done--> kHead --request--> kExchange --101--> kRelay --over--> kClosed
-//                    ^                    |
-//                    +---- keep-alive ----+--last answer--> kLinger --EOF--> kClosed
+//   kProxy --header--> kTls --done--> kHead --request--> kExchange --101--> kRelay --> kClosed
+//                                       ^                   |
+//                                       +---- keep-alive ---+--last answer--> kLinger --> kClosed
+//
+// It begins with kProxy where the listener wants a PROXY header, else with kTls where that speaks
+// TLS, else with kHead.
 //
 // Owned by its Worker, used in its thread only. The phases do the work: Exchange one request,
 // Relay what follows a 101. Session reads heads, answers what is refused, holds the deadlines
@@ -14,6 +17,7 @@
 #include <string>
 #include <string_view>
 
+#include "proxy/proxy_protocol/header.h"
 #include "proxy/session/affinity_cookie.h"
 #include "proxy/session/core.h"
 #include "proxy/session/exchange.h"
@@ -69,8 +73,9 @@ class Session final : public net::Mortal,
 
   // What an operator may ask about an open WebSocket session.
   struct Description {
-    std::string client_ip;  // as forwarded: behind a trusted proxy it is not the peer
-    std::string peer;
+    std::string client_ip;      // as forwarded: behind a trusted proxy it is not the peer
+    std::string peer;           // the client's end of its connection
+    std::string proxy;          // the proxy that has told this by a PROXY header, or empty
     std::string_view listener;  // these live as long as the session
     std::string_view route;
     std::string_view pool;
@@ -96,7 +101,7 @@ class Session final : public net::Mortal,
   std::uint32_t slot = 0;
 
  private:
-  enum class Phase : std::uint8_t { kTls, kHead, kExchange, kRelay, kLinger, kClosed };
+  enum class Phase : std::uint8_t { kProxy, kTls, kHead, kExchange, kRelay, kLinger, kClosed };
 
   // Bytes of the client that wait: a head that is not complete, or requests that were sent before
   // the answers to earlier ones were read. The parser has seen none of them, or all without an end.
@@ -108,10 +113,18 @@ class Session final : public net::Mortal,
     http::RequestParser parser;
   };
 
+  // A PROXY header that is not complete.
+  struct PartialProxy final : net::Mortal {
+    explicit PartialProxy(Bytes its_bytes) : bytes(AsText(its_bytes)) {}
+
+    std::string bytes;
+  };
+
   struct Handshake final : net::Mortal {
     explicit Handshake(Instant now) noexcept : began(now) {}
 
     Instant began;
+    bool may_leave = false;  // so far it is no fault if the connection ends
   };
 
   struct Farewell final : net::Mortal {
@@ -155,6 +168,12 @@ class Session final : public net::Mortal,
     return &conn == &core_.client ? Side::kClient : Side::kBackend;
   }
 
+  void CountAddress();
+  [[nodiscard]] bool IsSurplus() noexcept;
+  void ReadProxyHeader() noexcept;
+  void RefuseProxy(metrics::ProxyHeader result) noexcept;
+  void TakeProxyHeader(const proxy_protocol::Header& header) noexcept;
+  void BeginSpeaking() noexcept;
   void StepHandshake() noexcept;
   [[nodiscard]] Millis FirstHeadPatience() const noexcept;
   [[nodiscard]] Millis MaxAge() const noexcept;
@@ -183,6 +202,9 @@ class Session final : public net::Mortal,
   [[nodiscard]] std::unique_ptr<PartialHead> TakePartial() noexcept {
     return std::unique_ptr<PartialHead>(static_cast<PartialHead*>(work_.release()));
   }
+  [[nodiscard]] PartialProxy& partial_proxy() const noexcept {
+    return static_cast<PartialProxy&>(*work_);
+  }
   [[nodiscard]] Handshake& handshake() const noexcept { return static_cast<Handshake&>(*work_); }
   [[nodiscard]] Exchange& exchange() const noexcept { return static_cast<Exchange&>(*work_); }
   [[nodiscard]] Relay& relay() const noexcept { return static_cast<Relay&>(*work_); }
@@ -201,8 +223,8 @@ class Session final : public net::Mortal,
   bool forced_ : 1 = false;
   Core core_;
   RequestFacts facts_;  // of the request being served
-  // kTls: a Handshake. kHead: a PartialHead, or none. kExchange: the Exchange. kRelay: the Relay.
-  // kLinger: a Farewell.
+  // kProxy: a PartialProxy, or none. kTls: a Handshake. kHead: a PartialHead, or none. kExchange:
+  // the Exchange. kRelay: the Relay. kLinger: a Farewell.
   std::unique_ptr<net::Mortal> work_;
 };
 

@@ -57,7 +57,7 @@ def make_certificate(directory):
 
 
 class Sluice:
-    """`sluice run` with a plain and a TLS listener before one pool."""
+    """`sluice run` with a plain and a TLS listener, and one for PROXY headers, before one pool."""
 
     def __init__(self, directory, backends):
         """`backends` maps names to addresses; `directory` takes configuration, certificate, log."""
@@ -87,6 +87,7 @@ class Sluice:
         return f"""
 [server]
 workers = 2
+trusted_proxies = ["127.0.0.1/32"]
 
 [[listener]]
 name = "plain"
@@ -96,6 +97,11 @@ address = "127.0.0.1:0"
 name = "secure"
 address = "127.0.0.1:0"
 tls.certificates = [{{ chain = "{chain}", key = "{key}" }}]
+
+[[listener]]
+name = "behind"
+address = "127.0.0.1:0"
+proxy_protocol = true
 
 [[route]]
 name = "chat"

@@ -71,6 +71,7 @@ address = "[::]:8443"
 tls.certificates = [{ chain = "certs/a.pem", key = "./certs/../certs/a.key" }]
 tls.min_version = "1.3"
 tls.client_ca = "ca.pem"
+proxy_protocol = true
 [[route]]
 name = "talk"
 host = "*.Example.com"
@@ -99,6 +100,7 @@ balance = "least_connections"
 bounded_load = 0
 connect_timeout = "100ms"
 slow_start = "0s"
+proxy_protocol = "v2"
 backends = [
   { name = "b2", address = "db.local:9002", weight = 2 },
   { name = "b1", address = "[::1]:9001", weight = 0.5 },
@@ -149,7 +151,8 @@ queue = 100
                      8443,
                      {{{dir.path() + "/certs/a.pem", dir.path() + "/certs/a.key"}},
                       TlsVersion::k13,
-                      dir.path() + "/ca.pem"}}};
+                      dir.path() + "/ca.pem"},
+                     true}};
   Route talk;
   talk.name = "talk";
   talk.host = "*.example.com";
@@ -181,6 +184,7 @@ queue = 100
   b.bounded_load = 0;
   b.connect_timeout = Millis(100);
   b.slow_start = Millis(0);
+  b.proxy_protocol = ProxyProtocol::kV2;
   b.backends = {{"b2", "db.local", 9002, 2.0}, {"b1", "::1", 9001, 0.5}};
   Pool a;
   a.name = "a";
@@ -341,8 +345,7 @@ access = "json"                 # json | text | off
   EXPECT_THAT(Texts(result.mistakes), IsEmpty());
   constexpr std::string_view kNot = ": accepted, but this version does not act on it";
   EXPECT_THAT(Texts(result.warnings),
-              ElementsAre("t.toml:7: listener[0].proxy_protocol" + std::string(kNot),
-                          "t.toml:28: pool.chat.health" + std::string(kNot)));
+              ElementsAre("t.toml:28: pool.chat.health" + std::string(kNot)));
   EXPECT_EQ(result.config.routes[0].name, "chat.example.com/socket");
 }
 

@@ -304,7 +304,16 @@ INSTANTIATE_TEST_SUITE_P(
              {"2: listener[0].name: \"a b\" is not a name; allowed: 1 to 128 letters, digits "}},
         Case{"ProxyProtocol",
              "[[listener]]\naddress = \"127.0.0.1:1\"\nproxy_protocol = true\n",
-             {"3: listener[0].proxy_protocol: is not available in this version; allowed: false"}},
+             {"3: listener[0].proxy_protocol: true lets nobody in while server.trusted_proxies "
+              "names no proxy that may say who its clients are; allowed: false, or true together "
+              "with trusted_proxies"}},
+        Case{"ProxyProtocolVersion",
+             "[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n[[listener]]\n"
+             "address = \"127.0.0.1:1\"\nproxy_protocol = \"v2\"\n",
+             {"5: listener[0].proxy_protocol: must be"}},
+        Case{"ProxyProtocolToBackends",
+             "[pool.a]\nproxy_protocol = \"v3\"\nbackends = [{ address = \"a:1\" }]\n",
+             {"2: pool.a.proxy_protocol: "}},
         Case{"AdminPortOnEveryAddress",
              "[[listener]]\naddress = \"10.0.0.1:9900\"\n[admin]\naddress = \"0.0.0.0:9900\"\n"
              "token_file = \"a.token\"\n",

@@ -40,6 +40,13 @@ TEST(AccessLog, JsonLineHasTheFields) {
   EXPECT_EQ(line["ts"].get<std::string>().size(), std::string("2026-01-01T00:00:00.000Z").size());
 }
 
+TEST(AccessLog, TheProxyThatSentAHeaderIsToldIfThereIsOne) {
+  EXPECT_FALSE(nlohmann::json::parse(FormatJson(Sample(), false)).contains("proxy"));
+  AccessRecord record = Sample();
+  record.proxy = "[::1]:4712";
+  EXPECT_EQ(nlohmann::json::parse(FormatJson(record, false))["proxy"], "[::1]:4712");
+}
+
 TEST(AccessLog, QueriesAreRedactedUnlessKept) {
   EXPECT_EQ(FormatJson(Sample(), false).find("secret"), std::string::npos);
   EXPECT_EQ(FormatText(Sample(), false).find("secret"), std::string::npos);

@@ -190,6 +190,24 @@ TEST_F(ExporterTest, CountsTlsHandshakesOfTlsListenersOnly) {
                           head + "\"timeout\",version=\"none\",resumed=\"false\"} 1"));
 }
 
+TEST_F(ExporterTest, CountsProxyHeadersOfListenersThatWantThem) {
+  (void)exporter_.Listener(0, "plain", false);
+  ListenerBlock& behind = exporter_.Listener(0, "behind", false, true);
+  behind.proxy_headers[ProxyHeader::kV2].Add(3);
+  exporter_.Listener(1, "behind", false, true).proxy_headers[ProxyHeader::kV2].Add(4);
+  behind.proxy_headers[ProxyHeader::kUntrusted].Add();
+  const auto sample = [](const std::string& result, int value) {
+    return "sluice_proxy_headers_total{listener=\"behind\",result=\"" + result + "\"} " +
+           std::to_string(value);
+  };
+  const auto expected = ElementsAre(sample("v1", 0), sample("v2", 7), sample("unknown", 0),
+                                    sample("local", 0), sample("bad", 0), sample("ended", 0),
+                                    sample("timeout", 0), sample("untrusted", 1));
+  EXPECT_THAT(Samples(exporter_, "sluice_proxy_headers_total"), expected);
+  (void)exporter_.Listener(0, "behind", false, false);  // a reload has switched it off
+  EXPECT_THAT(Samples(exporter_, "sluice_proxy_headers_total"), expected);
+}
+
 TEST_F(ExporterTest, CountsConnectionsOfBothSides) {
   exporter_.Listener(0, "plain", false).connections_open.Add(4);
   exporter_.Listener(1, "secure", true).connections_open.Add(6);

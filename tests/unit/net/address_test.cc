@@ -34,6 +34,16 @@ TEST(Address, WritesAMappedAddressAsIpv4) {
   EXPECT_EQ(Numeric("::ffff:10.0.0.7", 80).Text(), "10.0.0.7:80");
 }
 
+TEST(Address, GoesToBytesAndBack) {
+  for (const char* ip : {"10.0.0.7", "2001:db8::1", "0.0.0.0", "::"}) {
+    const Address address = Numeric(ip, 4711);
+    const auto bytes = address.ip_bytes();
+    EXPECT_EQ(bytes.size(), address.family() == AF_INET ? 4U : 16U) << ip;
+    EXPECT_EQ(Address::FromBytes(bytes, 4712).Text(), Numeric(ip, 4712).Text()) << ip;
+  }
+  EXPECT_TRUE(Address().ip_bytes().empty());
+}
+
 TEST(Address, RefusesWhatIsNotNumeric) {
   for (const char* text : {"", "localhost", "10.0.0", "10.0.0.256", "10.0.0.1 ", "010.0.0.1:80",
                            "[::1]", "::1%lo", ":::", "1.2.3.4.5"}) {

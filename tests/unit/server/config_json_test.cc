@@ -51,6 +51,7 @@ address = "127.0.0.1:8443"
 tls.certificates = [{ chain = "a.pem", key = "a.key" }]
 tls.min_version = "1.3"
 tls.client_ca = "ca.pem"
+proxy_protocol = true
 [[route]]
 name = "chat"
 host = "chat.test"
@@ -76,6 +77,7 @@ balance = "round_robin"
 bounded_load = 1.5
 connect_timeout = "4s"
 slow_start = "31s"
+proxy_protocol = "v1"
 backends = [{ name = "one", address = "127.0.0.1:9001", weight = 2.5 }]
 [drain]
 window = "41s"
@@ -98,8 +100,7 @@ queue = 99
 )";
 
 // What the loader takes and warns about, because this version does not act on it.
-const std::set<std::pair<std::string_view, std::string_view>> kNotActedOn{
-    {"listener", "proxy_protocol"}, {"pool.*", "health"}};
+const std::set<std::pair<std::string_view, std::string_view>> kNotActedOn{{"pool.*", "health"}};
 
 class ConfigJsonTest : public testing::Test {
  protected:
@@ -178,7 +179,9 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
       {"/route/0/close_code", 1001},
       {"/route/0/heartbeat/interval", "23s"},
       {"/pool/app/balance", "round_robin"},
+      {"/listener/0/proxy_protocol", true},
       {"/pool/app/bounded_load", 1.5},
+      {"/pool/app/proxy_protocol", "v1"},
       {"/pool/app/backends/0/weight", 2.5},
       {"/drain/rate", 45},
       {"/drain/reason", "going away"},
