@@ -9,6 +9,7 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <utility>
 
 namespace sluice::balance {
@@ -54,15 +55,30 @@ BackendSet::BackendSet(Options options, std::vector<Backend> backends)
   for (std::size_t i = 0; i < backends_.size(); ++i) {
     const Backend& backend = backends_[i];
     assert(backend.weight > 0 && backend.state != nullptr);
-    entries_.push_back(
-        {HashKey(backend.name), backend.weight, 1.0 / backend.weight, backend.state.get(), i});
+    const std::int64_t max_open = backend.max_connections > 0
+                                      ? backend.max_connections
+                                      : std::numeric_limits<std::int64_t>::max();
+    entries_.push_back({HashKey(backend.name), backend.weight, 1.0 / backend.weight,
+                        backend.state.get(), i, max_open});
   }
   std::sort(entries_.begin(), entries_.end(), [this](const Entry& a, const Entry& b) {
-    return backends_[a.index].name < backends_[b.index].name;
+    return std::tie(backends_[a.index].group, backends_[a.index].name) <
+           std::tie(backends_[b.index].group, backends_[b.index].name);
   });
   for (const Entry& entry : entries_) {  // in their order, so that rounding is the same everywhere
+    const std::size_t place = static_cast<std::size_t>(&entry - entries_.data());
+    if (place == 0 || backends_[entry.index].group != backends_[entries_[place - 1].index].group) {
+      groups_.emplace_back();
+    }
+    groups_.back().end = place + 1;
+    groups_.back().weight += entry.weight;
     weight_sum_ += entry.weight;
     weights_are_equal_ = weights_are_equal_ && entry.weight == entries_.front().weight;
+  }
+  if (const double rate = options_.handshake_rate; rate > 0) {
+    const auto second = static_cast<std::uint64_t>(std::ceil(rate));
+    handshake_rate_ = TokenBucket::Rate::Of(
+        rate, options_.handshake_burst > 0 ? options_.handshake_burst : second);
   }
   if (options_.policy == Policy::kRoundRobin) {
     BuildSchedule();
@@ -70,50 +86,173 @@ BackendSet::BackendSet(Options options, std::vector<Backend> backends)
 }
 
 std::optional<Pick> BackendSet::Choose(std::uint64_t key_hash, std::span<const std::size_t> tried,
-                                       Instant now, Random& random) const {
+                                       Instant now, Random& random, Want want) const {
+  Filter filter{.tried = tried};
+  if (want == Want::kHandshake && handshake_rate_.interval > 0 && !has_homes()) {
+    filter.needs_token = true;
+    filter.now = NanosOf(now);
+  }
+  auto pick = ChooseBy(key_hash, filter, now, random);
+  if (!pick && options_.panic == Panic::kTryAll && IsPanic()) {
+    filter.any_health = true;
+    pick = ChooseBy(key_hash, filter, now, random);
+    if (pick) {
+      pick->how = PickHow::kPanic;
+    }
+  }
+  return pick;
+}
+
+std::optional<Pick> BackendSet::ChooseBy(std::uint64_t key_hash, const Filter& filter, Instant now,
+                                         Random& random) const {
+  if (options_.policy == Policy::kRendezvous) {
+    return ChooseRendezvous(key_hash, filter, now);
+  }
+  const std::span<const Entry> serving = FindServing(filter).entries;
   const Entry* chosen = nullptr;
   switch (options_.policy) {
     case Policy::kRendezvous:
-      return ChooseRendezvous(key_hash, tried, now);
+      break;
     case Policy::kLeastConnections:
-      chosen = LeastLoaded(key_hash, tried, now);
+      chosen = LeastLoaded(serving, key_hash, filter, now);
       break;
     case Policy::kRandomTwoChoices:
-      chosen = BetterOfTwo(tried, now, random);
+      chosen = BetterOfTwo(serving, filter, now, random);
       break;
     case Policy::kRoundRobin:
-      chosen = NextInTurn(tried, now, random);
+      chosen = NextInTurn(serving, filter, now, random);
       break;
   }
   if (chosen == nullptr) {
     return std::nullopt;
   }
-  return Pick{chosen->index, tried.empty() ? PickHow::kHome : PickHow::kFallback};
+  const auto place = static_cast<std::size_t>(chosen - entries_.data());
+  const bool first = filter.tried.empty() && place < groups_.front().end;
+  return Pick{chosen->index, first ? PickHow::kHome : PickHow::kFallback};
 }
 
 std::optional<Pick> BackendSet::ChooseHome(std::uint64_t key_hash,
                                            std::span<const std::size_t> tried) const {
-  const auto is_eligible = [tried](const Entry& entry) { return IsEligible(entry, tried); };
-  const Entry* home = FirstChoice(key_hash, [](const Entry&) { return true; });
+  Filter filter{.tried = tried};
+  auto pick = ChooseHomeBy(key_hash, filter);
+  if (!pick && options_.panic == Panic::kTryAll && IsPanic()) {
+    filter.any_health = true;
+    pick = ChooseHomeBy(key_hash, filter);
+    if (pick) {
+      pick->how = PickHow::kPanic;
+    }
+  }
+  return pick;
+}
+
+std::optional<Pick> BackendSet::ChooseHomeBy(std::uint64_t key_hash, const Filter& filter) const {
+  const Entry* home = FirstChoice(FirstGroup(), key_hash, [](const Entry&) { return true; });
   if (home == nullptr) {
     return std::nullopt;
   }
-  if (is_eligible(*home)) {
+  if (IsEligible(*home, filter)) {
     return Pick{home->index, PickHow::kHome};
   }
-  const Entry* next = FirstChoice(key_hash, is_eligible);
-  return next == nullptr ? std::nullopt : std::optional(Pick{next->index, PickHow::kFallback});
+  const Entry* next =
+      FirstChoice(FindServing(filter).entries, key_hash,
+                  [this, &filter](const Entry& entry) { return IsEligible(entry, filter); });
+  return next == nullptr ? std::nullopt : std::optional(Pick{next->index, HowPast(*home, filter)});
 }
 
 std::size_t BackendSet::HomeOf(std::uint64_t key_hash) const {
-  return FirstChoice(key_hash, [](const Entry&) { return true; })->index;
+  return FirstChoice(FirstGroup(), key_hash, [](const Entry&) { return true; })->index;
 }
 
-bool BackendSet::IsEligible(const Entry& entry, std::span<const std::size_t> tried) noexcept {
-  return entry.state->healthy.load(std::memory_order_relaxed) &&
-         !entry.state->ejected.load(std::memory_order_relaxed) &&
-         !entry.state->draining.load(std::memory_order_relaxed) &&
+bool BackendSet::LeadsTo(std::uint64_t key_hash, std::size_t index) const {
+  if (backends_[index].group == backends_[entries_.front().index].group) {
+    return HomeOf(key_hash) == index;
+  }
+  const auto pick = ChooseHome(key_hash, {});
+  return pick && pick->index == index;
+}
+
+bool BackendSet::TakeHandshake(std::size_t index, Instant now) const noexcept {
+  return handshake_rate_.interval == 0 ||
+         backends_[index].state->handshakes.Take(handshake_rate_, NanosOf(now));
+}
+
+std::chrono::nanoseconds BackendSet::QueueComeback(std::size_t index, Instant now) const noexcept {
+  return std::chrono::nanoseconds(
+      backends_[index].state->comebacks.Enter(handshake_rate_, NanosOf(now)));
+}
+
+Shortage BackendSet::WhyNone(std::span<const std::size_t> tried, Instant now,
+                             Want want) const noexcept {
+  const bool any_health = options_.panic == Panic::kTryAll && IsPanic();
+  const bool needs_token = want == Want::kHandshake && handshake_rate_.interval > 0 && !has_homes();
+  const std::int64_t at = NanosOf(now);
+  Shortage why;
+  for (const Entry& entry : entries_) {
+    const BackendState& state = *entry.state;
+    if (state.draining.load(std::memory_order_relaxed) || !(any_health || state.IsInService()) ||
+        std::find(tried.begin(), tried.end(), entry.index) != tried.end()) {
+      continue;
+    }
+    if (OpenOf(state) >= entry.max_open) {
+      why.cause = std::max(why.cause, Shortage::Cause::kFull);
+    } else if (needs_token && !state.handshakes.HasToken(handshake_rate_, at)) {
+      if (why.cause != Shortage::Cause::kRate ||
+          state.comebacks.end() < backends_[why.index].state->comebacks.end()) {
+        why.index = entry.index;
+      }
+      why.cause = Shortage::Cause::kRate;
+    }
+  }
+  return why;
+}
+
+bool BackendSet::IsEligible(const Entry& entry, const Filter& filter) const noexcept {
+  const BackendState& state = *entry.state;
+  const auto& tried = filter.tried;
+  return (filter.any_health ? !state.draining.load(std::memory_order_relaxed)
+                            : state.IsInService()) &&
+         state.open.load(std::memory_order_relaxed) < entry.max_open &&
+         (!filter.needs_token || state.handshakes.HasToken(handshake_rate_, filter.now)) &&
          (tried.empty() || std::find(tried.begin(), tried.end(), entry.index) == tried.end());
+}
+
+BackendSet::Serving BackendSet::ServingOfMany(Filter filter) const noexcept {
+  filter.needs_token = false;  // a storm is not what further groups are for
+  Serving serving;
+  std::size_t first = 0;  // of those that serve; none so far while they have no weight
+  std::size_t begin = 0;
+  for (const Group& group : groups_) {
+    double usable = 0;
+    for (std::size_t i = begin; i < group.end; ++i) {
+      usable += IsEligible(entries_[i], filter) ? entries_[i].weight : 0;
+    }
+    if (usable > 0 && serving.weight == 0) {
+      first = begin;
+    }
+    if (usable > 0 || serving.weight > 0) {
+      serving.weight += group.weight;
+      serving.entries = std::span(entries_).subspan(first, group.end - first);
+    }
+    // A hair less than the threshold is the threshold, added up in another order.
+    if (usable > 0 && usable >= group.weight * (options_.group_threshold - 1e-9)) {
+      break;
+    }
+    begin = group.end;
+  }
+  return serving;
+}
+
+// Full backends are in service: a pool that has no room is no reason to ask the sick ones.
+bool BackendSet::IsPanic() const noexcept {
+  return std::none_of(entries_.begin(), entries_.end(),
+                      [](const Entry& entry) { return entry.state->IsInService(); });
+}
+
+// How one is chosen that is not the home.
+PickHow BackendSet::HowPast(const Entry& home, const Filter& filter) const noexcept {
+  const bool tried =
+      std::find(filter.tried.begin(), filter.tried.end(), home.index) != filter.tried.end();
+  return home.state->IsInService() && !tried ? PickHow::kOverflow : PickHow::kFallback;
 }
 
 double BackendSet::PartSince(std::int64_t ramp_from, Instant now) const noexcept {
@@ -125,22 +264,23 @@ double BackendSet::PartSince(std::int64_t ramp_from, Instant now) const noexcept
                                   std::chrono::duration<double>(options_.slow_start));
 }
 
-std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash,
-                                                 std::span<const std::size_t> tried,
+std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash, const Filter& filter,
                                                  Instant now) const {
-  const auto is_eligible = [tried](const Entry& entry) { return IsEligible(entry, tried); };
-  const Entry* home = FirstChoice(key_hash, [](const Entry&) { return true; });
+  const auto is_eligible = [this, &filter](const Entry& entry) {
+    return IsEligible(entry, filter);
+  };
+  const Entry* home = FirstChoice(FirstGroup(), key_hash, [](const Entry&) { return true; });
   if (home == nullptr) {
     return std::nullopt;
   }
-  const bool home_is_eligible = is_eligible(*home);
   // Nobody is before a home that gets its whole share.
-  const bool home_is_first = home_is_eligible && PartOf(*home, now) == 1;
+  const bool home_is_first = is_eligible(*home) && PartOf(*home, now) == 1;
+  const Serving serving = FindServing(filter);
   const Entry* chosen = nullptr;
   if (options_.bounded_load > 0) {
-    double weights = weight_sum_;
+    double weights = serving.weight;
     std::int64_t open = 0;
-    for (const Entry& entry : entries_) {
+    for (const Entry& entry : serving.entries) {
       if (is_eligible(entry)) {
         open += OpenOf(*entry.state);
         if (const double part = PartOf(entry, now); part != 1) {
@@ -158,30 +298,28 @@ std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash,
     };
     chosen = home_is_first && has_room(*home)
                  ? home
-                 : FirstChoiceNow(key_hash, now, [&](const Entry& entry) {
+                 : FirstChoiceNow(serving.entries, key_hash, now, [&](const Entry& entry) {
                      return is_eligible(entry) && has_room(entry);
                    });
   }
   // Without a bound; and when nobody has room, which with c >= 1 takes other threads that fill
   // the pool in between.
   if (chosen == nullptr) {
-    chosen = home_is_first ? home : FirstChoiceNow(key_hash, now, is_eligible);
+    chosen = home_is_first ? home : FirstChoiceNow(serving.entries, key_hash, now, is_eligible);
   }
   if (chosen == nullptr) {
     return std::nullopt;
   }
-  if (chosen == home) {
-    return Pick{chosen->index, PickHow::kHome};
-  }
-  return Pick{chosen->index, home_is_eligible ? PickHow::kOverflow : PickHow::kFallback};
+  return Pick{chosen->index, chosen == home ? PickHow::kHome : HowPast(*home, filter)};
 }
 
 // The backend with the highest score among those that `may_take` admits, or null.
 template <class MayTake>
-const BackendSet::Entry* BackendSet::FirstChoice(std::uint64_t key_hash, MayTake may_take) const {
+const BackendSet::Entry* BackendSet::FirstChoice(std::span<const Entry> entries,
+                                                 std::uint64_t key_hash, MayTake may_take) const {
   const Entry* best = nullptr;
   double best_cost = kInfinity;
-  for (const Entry& entry : entries_) {
+  for (const Entry& entry : entries) {
     const double h = UnitHash(entry.name_hash, key_hash);
     // The least -ln(h) / w is the greatest -w / ln(h). As -ln(h) >= 1 - h, most candidates are
     // seen to lose without the logarithm, which is what a pick would mostly be spent on.
@@ -205,14 +343,15 @@ const BackendSet::Entry* BackendSet::FirstChoice(std::uint64_t key_hash, MayTake
 // those that has its whole weight is the first by these too; it is another only for a key whose
 // first starts slowly.
 template <class MayTake>
-const BackendSet::Entry* BackendSet::FirstChoiceNow(std::uint64_t key_hash, Instant now,
+const BackendSet::Entry* BackendSet::FirstChoiceNow(std::span<const Entry> entries,
+                                                    std::uint64_t key_hash, Instant now,
                                                     MayTake may_take) const {
-  const Entry* best = FirstChoice(key_hash, may_take);
+  const Entry* best = FirstChoice(entries, key_hash, may_take);
   if (best == nullptr || PartOf(*best, now) == 1) {
     return best;
   }
   double best_cost = kInfinity;
-  for (const Entry& entry : entries_) {
+  for (const Entry& entry : entries) {
     const double h = UnitHash(entry.name_hash, key_hash);
     if ((1.0 - h) * entry.inverse_weight >= best_cost || !may_take(entry)) {
       continue;
@@ -226,8 +365,8 @@ const BackendSet::Entry* BackendSet::FirstChoiceNow(std::uint64_t key_hash, Inst
   return best;
 }
 
-const BackendSet::Entry* BackendSet::LeastLoaded(std::uint64_t key_hash,
-                                                 std::span<const std::size_t> tried,
+const BackendSet::Entry* BackendSet::LeastLoaded(std::span<const Entry> entries,
+                                                 std::uint64_t key_hash, const Filter& filter,
                                                  Instant now) const {
   // Ties are common (an idle pool is one) and go by the key's rendezvous order: spread by weight,
   // and the same client lands on the same backend while nothing else speaks against it.
@@ -236,8 +375,8 @@ const BackendSet::Entry* BackendSet::LeastLoaded(std::uint64_t key_hash,
   };
   const Entry* best = nullptr;
   double best_load = 0;
-  for (const Entry& entry : entries_) {
-    if (!IsEligible(entry, tried)) {
+  for (const Entry& entry : entries) {
+    if (!IsEligible(entry, filter)) {
       continue;
     }
     const double load = static_cast<double>(OpenOf(*entry.state)) * InverseWeightOf(entry, now);
@@ -249,11 +388,12 @@ const BackendSet::Entry* BackendSet::LeastLoaded(std::uint64_t key_hash,
   return best;
 }
 
-const BackendSet::Entry* BackendSet::BetterOfTwo(std::span<const std::size_t> tried, Instant now,
+const BackendSet::Entry* BackendSet::BetterOfTwo(std::span<const Entry> entries,
+                                                 const Filter& filter, Instant now,
                                                  Random& random) const {
   double weights = 0;
-  for (const Entry& entry : entries_) {
-    if (IsEligible(entry, tried)) {
+  for (const Entry& entry : entries) {
+    if (IsEligible(entry, filter)) {
       weights += WeightOf(entry, now);
     }
   }
@@ -262,8 +402,8 @@ const BackendSet::Entry* BackendSet::BetterOfTwo(std::span<const std::size_t> tr
   const auto draw = [&](double sum, const Entry* except) {
     const Entry* last = nullptr;
     double rest = random.Unit() * sum;
-    for (const Entry& entry : entries_) {
-      if (&entry == except || !IsEligible(entry, tried)) {
+    for (const Entry& entry : entries) {
+      if (&entry == except || !IsEligible(entry, filter)) {
         continue;
       }
       last = &entry;
@@ -288,21 +428,27 @@ const BackendSet::Entry* BackendSet::BetterOfTwo(std::span<const std::size_t> tr
   return load(*second) < load(*first) ? second : first;
 }
 
-const BackendSet::Entry* BackendSet::NextInTurn(std::span<const std::size_t> tried, Instant now,
+const BackendSet::Entry* BackendSet::NextInTurn(std::span<const Entry> entries,
+                                                const Filter& filter, Instant now,
                                                 Random& random) const {
-  // A turn that falls on a backend out of service is thrown away and the next one drawn: were it
-  // handed to the neighbour, that one would carry the whole share of the missing backend.
+  // A turn that falls on a backend out of service, or of a group that does not serve, is thrown
+  // away and the next one drawn: were it handed to the neighbour, that one would carry the whole
+  // share of the missing backend.
+  const auto serves = [&](const Entry& entry) {
+    return &entry >= entries.data() && &entry < entries.data() + entries.size();
+  };
   for (std::size_t i = 0; i < schedule_.size(); ++i) {
     const std::uint64_t turn = turn_.fetch_add(1, std::memory_order_relaxed);
     const Entry& entry = entries_[schedule_[turn % schedule_.size()]];
-    if (IsEligible(entry, tried) && !GivesUpItsTurn(entry, tried, now, random)) {
+    if (serves(entry) && IsEligible(entry, filter) &&
+        !GivesUpItsTurn(entry, entries, filter, now, random)) {
       return &entry;
     }
   }
   // Every backend has a turn in a period, so none is left, unless other threads drew the turns
   // of the only one that is.
-  for (const Entry& entry : entries_) {
-    if (IsEligible(entry, tried)) {
+  for (const Entry& entry : entries) {
+    if (IsEligible(entry, filter)) {
       return &entry;
     }
   }
@@ -311,15 +457,15 @@ const BackendSet::Entry* BackendSet::NextInTurn(std::span<const std::size_t> tri
 
 // A turn of a backend that starts slowly goes to the next one, but for its part of them. The parts
 // are those of the strongest: where all have just started, each has its turns.
-bool BackendSet::GivesUpItsTurn(const Entry& entry, std::span<const std::size_t> tried, Instant now,
-                                Random& random) const {
+bool BackendSet::GivesUpItsTurn(const Entry& entry, std::span<const Entry> entries,
+                                const Filter& filter, Instant now, Random& random) const {
   const double part = PartOf(entry, now);
   if (part == 1) {
     return false;
   }
   double most = part;
-  for (const Entry& other : entries_) {
-    if (IsEligible(other, tried)) {
+  for (const Entry& other : entries) {
+    if (IsEligible(other, filter)) {
       most = std::max(most, PartOf(other, now));
     }
   }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "proxy/balance/token_bucket.h"
 #include "proxy/base/clock.h"
 #include "proxy/base/random.h"
 
@@ -25,6 +27,15 @@ enum class Policy : std::uint8_t {
   kRoundRobin,        // in turn, by weight
 };
 
+// What to do when no backend is in service, for the verdict of health checks or of sessions.
+enum class Panic : std::uint8_t {
+  kRefuse,  // there is no choice
+  kTryAll,  // one is chosen as if all were healthy; who drains or is full is left alone
+};
+
+// What a backend is wanted for. A handshake costs a token of its handshake_rate.
+enum class Want : std::uint8_t { kRequest, kHandshake };
+
 // What all workers know of one backend. Written with relaxed atomics by whoever learns something;
 // nothing is ordered by it. Kept across a reload as long as pool and name stay.
 struct BackendState {
@@ -34,10 +45,14 @@ struct BackendState {
   std::atomic<bool> draining{false};  // true: gets nothing new, what it has is being closed
   // When it began to take its share anew, in nanoseconds of Instant; 0: never. See slow_start.
   std::atomic<std::int64_t> ramp_from{0};
+  TokenBucket handshakes;   // what handshake_rate leaves of new sessions
+  ComebackQueue comebacks;  // of those that it has refused
 
-  void BeginRamp(Instant now) noexcept {
-    ramp_from.store(std::chrono::nanoseconds(now.time_since_epoch()).count(),
-                    std::memory_order_relaxed);
+  void BeginRamp(Instant now) noexcept { ramp_from.store(NanosOf(now), std::memory_order_relaxed); }
+
+  [[nodiscard]] bool IsInService() const noexcept {
+    return healthy.load(std::memory_order_relaxed) && !ejected.load(std::memory_order_relaxed) &&
+           !draining.load(std::memory_order_relaxed);
   }
 };
 
@@ -45,14 +60,17 @@ struct Backend {
   std::string name;     // stable: the hash is over it, never over the address
   double weight = 1.0;  // > 0
   std::shared_ptr<BackendState> state;
+  unsigned group = 0;                // the lowest is used first; see BackendSet
+  std::int64_t max_connections = 0;  // with so many open legs it is full, for everybody; 0: never
 };
 
 // Only kRendezvous has a first choice of its own for each key. The other policies report kHome
-// while nothing was tried and kFallback after that.
+// while nothing was tried and the first group serves, and kFallback after that.
 enum class PickHow : std::uint8_t {
   kHome,      // the first choice
-  kOverflow,  // the first choice is above its bounded load, or starts slowly
+  kOverflow,  // the first choice is full, above its bounded load, or starts slowly
   kFallback,  // the first choice was tried already, is unhealthy or drains
+  kPanic,     // nobody was in service; see Panic
 };
 
 struct Pick {
@@ -63,6 +81,25 @@ struct Pick {
 // The 64-bit hash of an affinity key; the same in every process and on every machine.
 [[nodiscard]] std::uint64_t HashKey(std::string_view key) noexcept;
 
+// Why there was no choice.
+struct Shortage {
+  enum class Cause : std::uint8_t {
+    kOutOfService,  // unhealthy, ejected, draining or tried, all of them
+    kFull,          // one at least would have been taken but for its max_connections
+    kRate,          // the same, but for handshake_rate
+  };
+  Cause cause = Cause::kOutOfService;
+  std::size_t index = 0;  // for kRate: the one that has a token next for who comes again
+};
+
+// Groups. A backend is usable when it is healthy, not ejected, not draining, not full and not
+// tried. The groups are asked from the lowest on, and those that have a usable backend serve
+// together, up to and including the first group whose usable backends make up group_threshold of
+// its weight. So the first group serves alone while enough of it is usable; below that the next one
+// joins; and when nobody of the first is left, the next one serves alone. What a load is compared
+// with, and who is chosen among, are the usable backends of these groups. A key's home is in the
+// first group always: a client whose home is usable stays there when another group joins, and
+// everybody is back at home when the first group has recovered.
 class BackendSet {
  public:
   struct Options {
@@ -71,19 +108,25 @@ class BackendSet {
     // For how long after BeginRamp a backend gets less than its share of what is new: a tenth of it
     // at first, then as much of it as has passed of this time. 0: its whole share at once.
     Millis slow_start{0};
+    double group_threshold = 0.5;  // [0, 1]
+    Panic panic = Panic::kRefuse;
+    double handshake_rate = 0;          // handshakes per second for each backend; 0: any number
+    std::uint64_t handshake_burst = 0;  // at once after a pause; 0: those of one second
   };
 
   // REQUIRES: names are unique, every weight is > 0, every state is set. The order of `backends`
   // has no influence on what kRendezvous and kLeastConnections choose.
   BackendSet(Options options, std::vector<Backend> backends);
 
-  // Chooses among the backends that are healthy, not draining and not in `tried`. `key_hash` is
-  // the affinity key's hash; for kRandomTwoChoices and kRoundRobin it is ignored. `tried` holds
-  // indices into backends(). Nothing is reserved: the caller counts `open` when it takes the
-  // backend. Returns nothing when no backend is left. Thread-safe; allocates nothing.
+  // Chooses among the usable backends of the groups that serve; when nobody is in service, as the
+  // option panic says. `key_hash` is the affinity key's hash; for kRandomTwoChoices and kRoundRobin
+  // it is ignored. `tried` holds indices into backends(). A policy without homes passes over those
+  // that have no token for a handshake. Nothing is reserved: the caller counts `open` when it takes
+  // the backend, and takes the token. Returns nothing when no backend is left. Thread-safe;
+  // allocates nothing.
   [[nodiscard]] std::optional<Pick> Choose(std::uint64_t key_hash,
                                            std::span<const std::size_t> tried, Instant now,
-                                           Random& random) const;
+                                           Random& random, Want want = Want::kRequest) const;
 
   // Chooses for a client that must stay where it is, whatever the policy and the load, and however
   // lately a backend has started: the key's home by rendezvous hashing, or the next in its order
@@ -92,8 +135,29 @@ class BackendSet {
   [[nodiscard]] std::optional<Pick> ChooseHome(std::uint64_t key_hash,
                                                std::span<const std::size_t> tried) const;
 
-  // The key's home among all backends, healthy or not. REQUIRES: there is at least one.
+  // The key's home among the backends of the first group, healthy or not. REQUIRES: there is at
+  // least one.
   [[nodiscard]] std::size_t HomeOf(std::uint64_t key_hash) const;
+
+  // True for a client that comes back to the backend with this key: because it is the key's home,
+  // or, for one of a later group, because the key leads there as things are.
+  [[nodiscard]] bool LeadsTo(std::uint64_t key_hash, std::size_t index) const;
+
+  // The policy has a first choice of its own for each key.
+  [[nodiscard]] bool has_homes() const noexcept { return options_.policy == Policy::kRendezvous; }
+
+  // Takes a token for a handshake with that backend, or returns false and takes nothing. Always
+  // true without a handshake_rate. Thread-safe; so are the next two.
+  [[nodiscard]] bool TakeHandshake(std::size_t index, Instant now) const noexcept;
+
+  // When one whose handshake found no token at that backend is to come again, from now on; at most
+  // ComebackQueue::kLongest, which says that the queue is longer than that. REQUIRES: a rate.
+  [[nodiscard]] std::chrono::nanoseconds QueueComeback(std::size_t index,
+                                                       Instant now) const noexcept;
+
+  // Why Choose, or ChooseHome with Want::kRequest, has just returned nothing.
+  [[nodiscard]] Shortage WhyNone(std::span<const std::size_t> tried, Instant now,
+                                 Want want) const noexcept;
 
   [[nodiscard]] const std::vector<Backend>& backends() const noexcept { return backends_; }
 
@@ -105,10 +169,35 @@ class BackendSet {
     double inverse_weight;
     const BackendState* state;  // kept alive by backends_
     std::size_t index;          // into backends_
+    std::int64_t max_open;      // the largest number without a limit
+  };
+  // A run of entries_.
+  struct Group {
+    std::size_t end = 0;  // behind its last entry; it begins at the end of the one before
+    double weight = 0;
+  };
+  // The entries of the groups that serve.
+  struct Serving {
+    std::span<const Entry> entries;
+    double weight = 0;
+  };
+  // What one pick may take.
+  struct Filter {
+    std::span<const std::size_t> tried;
+    bool any_health = false;  // in panic
+    bool needs_token = false;
+    std::int64_t now = 0;  // with needs_token
   };
 
-  [[nodiscard]] static bool IsEligible(const Entry& entry,
-                                       std::span<const std::size_t> tried) noexcept;
+  [[nodiscard]] bool IsEligible(const Entry& entry, const Filter& filter) const noexcept;
+  [[nodiscard]] Serving FindServing(const Filter& filter) const noexcept {
+    return groups_.size() <= 1 ? Serving{entries_, weight_sum_} : ServingOfMany(filter);
+  }
+  [[nodiscard]] Serving ServingOfMany(Filter filter) const noexcept;
+  [[nodiscard]] std::span<const Entry> FirstGroup() const noexcept {
+    return groups_.size() <= 1 ? std::span(entries_) : std::span(entries_).first(groups_[0].end);
+  }
+  [[nodiscard]] bool IsPanic() const noexcept;
 
   // What a backend gets of its share, in [0.1, 1]: less than 1 while it starts slowly. Most have
   // never started anew, and are told by one load.
@@ -127,28 +216,35 @@ class BackendSet {
     return part == 1 ? entry.inverse_weight : entry.inverse_weight / part;
   }
 
-  [[nodiscard]] std::optional<Pick> ChooseRendezvous(std::uint64_t key_hash,
-                                                     std::span<const std::size_t> tried,
+  [[nodiscard]] std::optional<Pick> ChooseBy(std::uint64_t key_hash, const Filter& filter,
+                                             Instant now, Random& random) const;
+  [[nodiscard]] std::optional<Pick> ChooseHomeBy(std::uint64_t key_hash,
+                                                 const Filter& filter) const;
+  [[nodiscard]] std::optional<Pick> ChooseRendezvous(std::uint64_t key_hash, const Filter& filter,
                                                      Instant now) const;
+  [[nodiscard]] PickHow HowPast(const Entry& home, const Filter& filter) const noexcept;
   template <class MayTake>
-  [[nodiscard]] const Entry* FirstChoice(std::uint64_t key_hash, MayTake may_take) const;
+  [[nodiscard]] const Entry* FirstChoice(std::span<const Entry> entries, std::uint64_t key_hash,
+                                         MayTake may_take) const;
   template <class MayTake>
-  [[nodiscard]] const Entry* FirstChoiceNow(std::uint64_t key_hash, Instant now,
-                                            MayTake may_take) const;
-  [[nodiscard]] const Entry* LeastLoaded(std::uint64_t key_hash, std::span<const std::size_t> tried,
-                                         Instant now) const;
-  [[nodiscard]] const Entry* BetterOfTwo(std::span<const std::size_t> tried, Instant now,
-                                         Random& random) const;
-  [[nodiscard]] const Entry* NextInTurn(std::span<const std::size_t> tried, Instant now,
-                                        Random& random) const;
-  [[nodiscard]] bool GivesUpItsTurn(const Entry& entry, std::span<const std::size_t> tried,
-                                    Instant now, Random& random) const;
+  [[nodiscard]] const Entry* FirstChoiceNow(std::span<const Entry> entries, std::uint64_t key_hash,
+                                            Instant now, MayTake may_take) const;
+  [[nodiscard]] const Entry* LeastLoaded(std::span<const Entry> entries, std::uint64_t key_hash,
+                                         const Filter& filter, Instant now) const;
+  [[nodiscard]] const Entry* BetterOfTwo(std::span<const Entry> entries, const Filter& filter,
+                                         Instant now, Random& random) const;
+  [[nodiscard]] const Entry* NextInTurn(std::span<const Entry> entries, const Filter& filter,
+                                        Instant now, Random& random) const;
+  [[nodiscard]] bool GivesUpItsTurn(const Entry& entry, std::span<const Entry> entries,
+                                    const Filter& filter, Instant now, Random& random) const;
 
   void BuildSchedule();
 
   Options options_;
   std::vector<Backend> backends_;
-  std::vector<Entry> entries_;  // by name, so that a tie goes to the lower name
+  TokenBucket::Rate handshake_rate_;  // interval 0: none
+  std::vector<Entry> entries_;        // by group, then name: a tie goes to the lower name
+  std::vector<Group> groups_;         // from the lowest on; empty without backends
   double weight_sum_ = 0;
   bool weights_are_equal_ = true;
   std::vector<std::uint32_t> schedule_;  // kRoundRobin: one period of turns, into entries_

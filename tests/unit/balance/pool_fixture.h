@@ -50,7 +50,9 @@ inline std::vector<Backend> MakeBackends(const Weights& weights) {
 // A set together with the time and the randomness it is asked with.
 struct Pool {
   explicit Pool(const Weights& weights, BackendSet::Options options = {})
-      : set(options, MakeBackends(weights)) {}
+      : Pool(options, MakeBackends(weights)) {}
+  Pool(BackendSet::Options options, std::vector<Backend> backends)
+      : set(options, std::move(backends)) {}
 
   BackendState& state(std::size_t index) { return *set.backends()[index].state; }
 
