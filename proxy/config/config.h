@@ -105,21 +105,30 @@ struct Backend {
   std::string host;  // numeric address or host name, resolved once at start
   std::uint16_t port = 0;
   double weight = 1.0;
+  unsigned group = 0;               // the lowest is used first
+  std::size_t max_connections = 0;  // open legs to it; 0: no limit
 
   bool operator==(const Backend&) const = default;
 };
 
 enum class ProxyProtocol : std::uint8_t { kOff, kV1, kV2 };
 
+// What becomes of clients when no backend is in service.
+enum class Panic : std::uint8_t { kTryAll, kRefuse };
+
 struct Pool {
   std::string name;
   Balance balance = Balance::kRendezvous;
   double bounded_load = 1.25;  // 0: off
   Millis connect_timeout{3'000};
-  Millis slow_start{30'000};  // 0: off
+  Millis slow_start{30'000};     // 0: off
+  double group_threshold = 0.5;  // share of a group's weight below which the next group joins
+  Panic panic = Panic::kTryAll;
+  double handshake_rate = 0;          // new sessions per second for each backend; 0: off
+  std::uint64_t handshake_burst = 0;  // of them at once; 0: those of one second
   // What connections to its backends begin with.
   ProxyProtocol proxy_protocol = ProxyProtocol::kOff;
-  std::vector<Backend> backends;  // never empty
+  std::vector<Backend> backends;      // never empty
 
   bool operator==(const Pool&) const = default;
 };

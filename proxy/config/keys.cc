@@ -26,9 +26,11 @@ constexpr auto kRoute =
 constexpr auto kRouteLimits =
     std::to_array<Key>({"max_message_bytes", "max_frames_per_message", "max_connection_age"});
 constexpr auto kHeartbeat = std::to_array<Key>({"interval", "timeout"});
-constexpr auto kPool = std::to_array<Key>({"balance", "bounded_load", "connect_timeout",
-                                           "slow_start", "proxy_protocol", "backends", "health"});
-constexpr auto kBackend = std::to_array<Key>({"name", "address", "weight"});
+constexpr auto kPool = std::to_array<Key>(
+    {"balance", "bounded_load", "connect_timeout", "slow_start", "group_threshold", "panic",
+     "handshake_rate", "handshake_burst", "proxy_protocol", "backends", "health"});
+constexpr auto kBackend =
+    std::to_array<Key>({"name", "address", "weight", "group", "max_connections"});
 constexpr auto kDrain = std::to_array<Key>(
     {"window", "grace", "ready_delay", "message_grace", "rate", "close_code", "reason"});
 constexpr auto kAdmin = std::to_array<Key>({"address", "token_file", "tls"});

@@ -473,6 +473,10 @@ void Loader::ReadPools() {
     in.ReadDuration("slow_start", out.slow_start, Millis(0), kLongest);
     in.ReadWord("proxy_protocol", out.proxy_protocol, {"off", "v1", "v2"},
                 {ProxyProtocol::kOff, ProxyProtocol::kV1, ProxyProtocol::kV2});
+    in.ReadNumber("group_threshold", out.group_threshold, 0, 1);
+    in.ReadWord("panic", out.panic, {"try_all", "refuse"}, {Panic::kTryAll, Panic::kRefuse});
+    in.ReadNumber("handshake_rate", out.handshake_rate, 0.01, 1e6, "off");
+    in.ReadCount("handshake_burst", out.handshake_burst, 0, 1'000'000);
     ReadBackends(in, out);
     in.WarnNotActedOn("health");
     config_.pools.push_back(std::move(out));
@@ -510,6 +514,8 @@ void Loader::ReadBackends(const TableReader& in, Pool& out) {
       names.Claim(report_, backend.name, entry.LineOf(from), entry.PathOf(from));
     }
     entry.ReadNumber("weight", backend.weight, 0.001, 1000);
+    entry.ReadCount("group", backend.group, 0, 15);
+    entry.ReadCount("max_connections", backend.max_connections, 0, 10'000'000);
     out.backends.push_back(std::move(backend));
   }
 }

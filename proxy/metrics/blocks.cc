@@ -46,7 +46,8 @@ std::string_view Name(ClosedBy v) noexcept {
 }
 
 std::string_view Name(PickHow v) noexcept {
-  static constexpr auto kNames = std::to_array<std::string_view>({"home", "overflow", "fallback"});
+  static constexpr auto kNames =
+      std::to_array<std::string_view>({"home", "overflow", "fallback", "panic"});
   return NameOf(v, kNames);
 }
 
@@ -86,8 +87,8 @@ std::string_view Name(AcceptPause v) noexcept {
 }
 
 std::string_view Name(Refused v) noexcept {
-  static constexpr auto kNames =
-      std::to_array<std::string_view>({"connections", "connections_per_ip", "draining"});
+  static constexpr auto kNames = std::to_array<std::string_view>(
+      {"connections", "connections_per_ip", "draining", "backend_rate", "backend_full"});
   return NameOf(v, kNames);
 }
 

@@ -115,7 +115,7 @@ enum class UpgradeOutcome : std::uint8_t {
   kCount
 };
 enum class ClosedBy : std::uint8_t { kClient, kBackend, kSluice, kCount };
-enum class PickHow : std::uint8_t { kHome, kOverflow, kFallback, kCount };
+enum class PickHow : std::uint8_t { kHome, kOverflow, kFallback, kPanic, kCount };
 enum class BackendFailure : std::uint8_t {
   kRefused,    // connect refused or unreachable
   kTimeout,    // connect timed out
@@ -225,7 +225,14 @@ struct alignas(64) ListenerBlock {
 // Why accept paused, why a connection or request was refused.
 enum class AcceptPause : std::uint8_t { kEmfile, kEnfile, kEnobufs, kEnomem, kCount };
 [[nodiscard]] std::string_view Name(AcceptPause v) noexcept;
-enum class Refused : std::uint8_t { kConnections, kConnectionsPerIp, kDraining, kCount };
+enum class Refused : std::uint8_t {
+  kConnections,
+  kConnectionsPerIp,
+  kDraining,
+  kBackendRate,  // the backend's handshake_rate
+  kBackendFull,  // max_connections of every backend that is left
+  kCount
+};
 [[nodiscard]] std::string_view Name(Refused v) noexcept;
 
 // Reasons of malformed requests and frames come as words from closed sets that other folders

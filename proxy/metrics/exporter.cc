@@ -510,8 +510,9 @@ void AppendBackends(Families& out, const BackendTable& backends) {
 
   FamilyFiller picks = CounterFamily(
       out, "sluice_picks_total",
-      "Backends chosen: home is the first choice, overflow passed a backend above its bounded "
-      "load, fallback passed one that is unhealthy, draining or was tried already.");
+      "Backends chosen: home is the first choice, overflow passed a backend that is full or above "
+      "its bounded load, fallback passed one that is unhealthy, draining or was tried already, "
+      "panic took one while none was in service.");
   std::map<std::string, PerEnum<PickHow, double>> by_pool;
   for (const auto& [key, blocks] : backends) {
     auto& sums = by_pool[key.first];

@@ -27,6 +27,10 @@ std::string_view Name(config::Balance balance) {
   return "rendezvous";
 }
 
+std::string_view Name(config::Panic panic) {
+  return panic == config::Panic::kTryAll ? "try_all" : "refuse";
+}
+
 std::string_view Name(config::LogLevel level) {
   switch (level) {
     case config::LogLevel::kDebug:
@@ -143,11 +147,17 @@ Json PoolJson(const config::Pool& pool) {
   for (const config::Backend& backend : pool.backends) {
     backends.push_back({{"name", backend.name},
                         {"address", config::HostPort{backend.host, backend.port, true}.Text()},
-                        {"weight", backend.weight}});
+                        {"weight", backend.weight},
+                        {"group", backend.group},
+                        {"max_connections", backend.max_connections}});
   }
   return {{"balance", Name(pool.balance)},
           {"bounded_load", pool.bounded_load},
           {"slow_start", FormatDuration(pool.slow_start)},
+          {"group_threshold", pool.group_threshold},
+          {"panic", Name(pool.panic)},
+          {"handshake_rate", pool.handshake_rate},
+          {"handshake_burst", pool.handshake_burst},
           {"connect_timeout", FormatDuration(pool.connect_timeout)},
           {"proxy_protocol", Name(pool.proxy_protocol)},
           {"backends", std::move(backends)}};

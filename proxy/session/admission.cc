@@ -84,6 +84,16 @@ std::string RetryAfter(Random& random) {
   return "Retry-After: " + std::to_string(1 + random.Next() % 5) + "\r\n";
 }
 
+std::string RetryAfter(Random& random, std::chrono::nanoseconds wait) {
+  constexpr std::uint64_t kMostSeconds = balance::ComebackQueue::kLongest / 1'000'000'000;
+  const bool behind = wait.count() >= balance::ComebackQueue::kLongest;
+  // Whole seconds: a part of one is drawn as often as it is long.
+  const double drawn = std::chrono::duration<double>(wait).count() + random.Unit();
+  const std::uint64_t seconds =
+      behind ? random.Next() % kMostSeconds : static_cast<std::uint64_t>(drawn);
+  return "Retry-After: " + std::to_string(std::min(1 + seconds, kMostSeconds)) + "\r\n";
+}
+
 Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake intake,
                 std::string_view client_ip) {
   Admission admission;

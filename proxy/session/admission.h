@@ -2,6 +2,7 @@
 // affinity. Answers nothing and counts nothing; Session does.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -42,5 +43,9 @@ struct Admission {
 // A whole Retry-After field of 1 to 5 seconds, drawn: clients that were refused together do not
 // come back together.
 [[nodiscard]] std::string RetryAfter(Random& random);
+
+// The same for one whose place in a queue comes in `wait`: drawn around that, at most 30 seconds.
+// One behind the end of the queue (balance::ComebackQueue::kLongest) comes at any time until then.
+[[nodiscard]] std::string RetryAfter(Random& random, std::chrono::nanoseconds wait);
 
 }  // namespace sluice::session

@@ -33,7 +33,7 @@ std::string DrawAffinityId(const balance::BackendSet& backends, std::size_t back
   std::string id(drawn.begin(), drawn.end());
   const std::size_t tries = backends.backends().size() * kTriesPerBackend;
   for (std::size_t i = 0; i < tries; ++i) {
-    if (backends.HomeOf(balance::HashKey(id)) == backend) {
+    if (backends.LeadsTo(balance::HashKey(id), backend)) {
       break;
     }
     for (std::size_t digit = 0, rest = i; digit < kCounted; ++digit, rest >>= 4) {

@@ -20,8 +20,20 @@ namespace sluice::session {
 class LegCount {
  public:
   LegCount() = default;
-  explicit LegCount(balance::BackendState& state) noexcept : state_(&state) {
-    state_->open.fetch_add(1, std::memory_order_relaxed);
+  // Counts none when `most` are open already; 0: any number. The backend never has more, however
+  // many workers take legs to it at once.
+  LegCount(balance::BackendState& state, std::int64_t most) noexcept {
+    if (most == 0) {
+      state.open.fetch_add(1, std::memory_order_relaxed);
+    } else {
+      std::int64_t open = state.open.load(std::memory_order_relaxed);
+      do {
+        if (open >= most) {
+          return;
+        }
+      } while (!state.open.compare_exchange_weak(open, open + 1, std::memory_order_relaxed));
+    }
+    state_ = &state;
   }
   ~LegCount() { Reset(); }
   LegCount(LegCount&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}

@@ -13,6 +13,7 @@
 namespace sluice::session {
 namespace {
 
+using balance::Want;
 using http::Framing;
 using metrics::BackendFailure;
 using metrics::UpgradeOutcome;
@@ -79,9 +80,62 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
 
 std::optional<balance::Pick> Exchange::ChooseBackend() const {
   const balance::BackendSet& backends = core_.pool(facts_).backends;
-  return admission_.sticky ? backends.ChooseHome(admission_.key_hash, tried())
-                           : backends.Choose(admission_.key_hash, tried(),
-                                             core_.services.loop.now(), core_.services.random);
+  return admission_.sticky
+             ? backends.ChooseHome(admission_.key_hash, tried())
+             : backends.Choose(admission_.key_hash, tried(), core_.services.loop.now(),
+                               core_.services.random, upgrade_ ? Want::kHandshake : Want::kRequest);
+}
+
+// Chooses a backend, counts the leg there and takes what the rate allows of new sessions. When
+// there is none the request has been answered.
+std::optional<balance::Pick> Exchange::TakeBackend() noexcept {
+  const balance::BackendSet& backends = core_.pool(facts_).backends;
+  while (const auto pick = ChooseBackend()) {
+    const balance::Backend& backend = backends.backends()[pick->index];
+    LegCount leg(*backend.state, backend.max_connections);
+    if (leg.state() == nullptr) {
+      continue;  // another worker took the last place, so that it is passed over now
+    }
+    const Instant now = upgrade_ ? Now() : Instant{};  // a turn of the loop is long in a storm
+    if (!upgrade_ || backends.TakeHandshake(pick->index, now)) {
+      core_.leg_count = std::move(leg);
+      return pick;
+    }
+    if (admission_.sticky || backends.has_homes()) {
+      // Elsewhere the clients of one backend would displace those of all others.
+      FailForRate(pick->index, now);
+      return std::nullopt;
+    }
+  }
+  FailForWantOfBackend();
+  return std::nullopt;
+}
+
+void Exchange::FailForWantOfBackend() noexcept {
+  const Instant now = core_.services.loop.now();
+  const bool choosy = upgrade_ && !admission_.sticky;
+  const balance::Shortage why =
+      core_.pool(facts_).backends.WhyNone(tried(), now, choosy ? Want::kHandshake : Want::kRequest);
+  switch (why.cause) {
+    case balance::Shortage::Cause::kOutOfService:
+      Fail(503, kUnreachable, "no_backend", UpgradeOutcome::kNoBackend);
+      break;
+    case balance::Shortage::Cause::kFull:
+      core_.services.block.rate_limited[metrics::Refused::kBackendFull].Add();
+      Fail(503, "The backends of this route have all the connections they may have.",
+           "backend_full", UpgradeOutcome::kLimit);
+      break;
+    case balance::Shortage::Cause::kRate:
+      FailForRate(why.index, now);
+      break;
+  }
+}
+
+void Exchange::FailForRate(std::size_t backend, Instant now) noexcept {
+  core_.services.block.rate_limited[metrics::Refused::kBackendRate].Add();
+  Fail(503, "The backend takes no more new sessions at the moment.", "backend_rate",
+       UpgradeOutcome::kLimit,
+       RetryAfter(core_.services.random, core_.pool(facts_).backends.QueueComeback(backend, now)));
 }
 
 // The Set-Cookie for this answer, or empty. By now it is known which backend gave it.
@@ -99,9 +153,9 @@ void Exchange::TryNext() noexcept {
   const std::size_t most =
       std::min<std::size_t>(core_.route(facts_).config.retries + 1, kMostAttempts);
   while (tried_count_ < most) {
-    const auto pick = ChooseBackend();
+    const auto pick = TakeBackend();
     if (!pick) {
-      break;
+      return;
     }
     facts_.backend = static_cast<std::uint32_t>(pick->index);
     facts_.has_backend = true;
@@ -113,7 +167,6 @@ void Exchange::TryNext() noexcept {
       // Told of the one that failed: it is the one to look at.
       core_.view->backends[core_.route(facts_).pool][tried_[tried_count_ - 2]]->retries.Add();
     }
-    core_.leg_count = LegCount(*pool.backends.backends()[pick->index].state);
     connect_began_ = core_.services.loop.now();
     auto fd = net::StartConnect(pool.addresses[pick->index]);
     if (!fd) {
@@ -594,7 +647,7 @@ void Exchange::Break() noexcept {
 }
 
 void Exchange::Fail(int status, std::string_view text, std::string_view label,
-                    UpgradeOutcome outcome) noexcept {
+                    UpgradeOutcome outcome, std::string retry_after) noexcept {
   if (upgrade_) {
     CountUpgrade(outcome);
   }
@@ -609,9 +662,10 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
   http::Reply reply;
   reply.status = status;
   reply.text = text;
-  std::string retry_after;
   if (status == 503) {
-    retry_after = RetryAfter(core_.services.random);
+    if (retry_after.empty()) {
+      retry_after = RetryAfter(core_.services.random);
+    }
     reply.extra_fields = retry_after;
   }
   const bool reusable =

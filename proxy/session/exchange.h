@@ -105,12 +105,16 @@ class Exchange final : public net::Mortal {
   void TryNext() noexcept;
   void WriteProxyHeader() noexcept;
   [[nodiscard]] std::optional<balance::Pick> ChooseBackend() const;
+  [[nodiscard]] std::optional<balance::Pick> TakeBackend() noexcept;
+  void FailForWantOfBackend() noexcept;
+  void FailForRate(std::size_t backend, Instant now) noexcept;
   [[nodiscard]] std::string CookieToIssue() const;
   void AttemptFailed(metrics::BackendFailure why, int status, std::string_view text,
                      std::string_view label) noexcept;
   [[nodiscard]] bool MayRetry(metrics::BackendFailure why) const noexcept;
+  // `retry_after`: a whole field for a 503; empty: one is drawn.
   void Fail(int status, std::string_view text, std::string_view label,
-            metrics::UpgradeOutcome outcome) noexcept;
+            metrics::UpgradeOutcome outcome, std::string retry_after = {}) noexcept;
   void CountUpgrade(metrics::UpgradeOutcome outcome) noexcept;
 
   void TakeFromClient(Bytes bytes) noexcept;

@@ -77,10 +77,18 @@ Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config, const Snapsho
                  "\": " + address.error().message);
     }
     addresses.push_back(*address);
-    backends.push_back({backend.name, backend.weight, StateOf(config.name, backend.name, before)});
+    backends.push_back({backend.name, backend.weight, StateOf(config.name, backend.name, before),
+                        backend.group, static_cast<std::int64_t>(backend.max_connections)});
   }
-  const balance::BackendSet::Options options{PolicyOf(config.balance), config.bounded_load,
-                                             config.slow_start};
+  const balance::BackendSet::Options options{.policy = PolicyOf(config.balance),
+                                             .bounded_load = config.bounded_load,
+                                             .slow_start = config.slow_start,
+                                             .group_threshold = config.group_threshold,
+                                             .panic = config.panic == config::Panic::kTryAll
+                                                          ? balance::Panic::kTryAll
+                                                          : balance::Panic::kRefuse,
+                                             .handshake_rate = config.handshake_rate,
+                                             .handshake_burst = config.handshake_burst};
   return std::unique_ptr<Pool>(
       new Pool{config, balance::BackendSet(options, std::move(backends)), std::move(addresses)});
 }

@@ -101,8 +101,12 @@ bounded_load = 0
 connect_timeout = "100ms"
 slow_start = "0s"
 proxy_protocol = "v2"
+group_threshold = 0.75
+panic = "refuse"
+handshake_rate = 12.5
+handshake_burst = 30
 backends = [
-  { name = "b2", address = "db.local:9002", weight = 2 },
+  { name = "b2", address = "db.local:9002", weight = 2, group = 3, max_connections = 500 },
   { name = "b1", address = "[::1]:9001", weight = 0.5 },
 ]
 [pool.a]
@@ -185,7 +189,11 @@ queue = 100
   b.connect_timeout = Millis(100);
   b.slow_start = Millis(0);
   b.proxy_protocol = ProxyProtocol::kV2;
-  b.backends = {{"b2", "db.local", 9002, 2.0}, {"b1", "::1", 9001, 0.5}};
+  b.group_threshold = 0.75;
+  b.panic = Panic::kRefuse;
+  b.handshake_rate = 12.5;
+  b.handshake_burst = 30;
+  b.backends = {{"b2", "db.local", 9002, 2.0, 3, 500}, {"b1", "::1", 9001, 0.5}};
   Pool a;
   a.name = "a";
   a.backends = {{"127.0.0.1:9003", "127.0.0.1", 9003, 1.0}};

@@ -88,8 +88,9 @@ INSTANTIATE_TEST_SUITE_P(
              "[log]\nzzz = 1\n",
              {"2: log.zzz: unknown key; allowed here: level, access, query, queue"}},
         Case{"UnknownKeyThatIsAtHomeElsewhere",
-             "[server]\nmax_connections = 10\n",
-             {"2: server.max_connections: unknown key; it belongs to \"limits\"; allowed here: "}},
+             "[server]\nconnections_per_ip = 10\n",
+             {"2: server.connections_per_ip: unknown key; it belongs to \"limits\"; allowed "
+              "here: "}},
         Case{"UnknownKeyThatNeedsQuotes",
              "[log]\n\"a\\nb\" = 1\n",
              {"2: log.\"a\\x0ab\": unknown key; allowed here: "}},
@@ -251,6 +252,17 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"SlowStart",
              "[pool.a]\nslow_start = \"61m\"\nbackends = [{ address = \"a:1\" }]\n",
              {"2: pool.a.slow_start: \"61m\" is out of range; allowed: 0s to 1h"}},
+        Case{"WhatABackendGets",
+             "[pool.a]\ngroup_threshold = 1.01\npanic = \"panic\"\nhandshake_rate = 0.001\n"
+             "handshake_burst = -1\nbackends = [\n  { address = \"a:1\", group = 16 },\n"
+             "  { address = \"b:1\", max_connections = 10000001 },\n]\n",
+             {"2: pool.a.group_threshold: 1.01 is out of range; allowed: 0 to 1",
+              "3: pool.a.panic: \"panic\" is not known; allowed: try_all, refuse",
+              "4: pool.a.handshake_rate: 0.001 is out of range; allowed: 0 (off) or 0.01 to 1e+06",
+              "5: pool.a.handshake_burst: -1 is out of range; allowed: 0 to 1000000",
+              "7: pool.a.backends[0].group: 16 is out of range; allowed: 0 to 15",
+              "8: pool.a.backends[1].max_connections: 10000001 is out of range; allowed: 0 to "
+              "10000000"}},
         Case{"Retries",
              "[[route]]\npool = \"rest\"\nretries = 17\n",
              {"3: route[0].retries: 17 is out of range; allowed: 0 to 16"}}),

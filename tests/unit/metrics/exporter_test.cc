@@ -237,13 +237,16 @@ TEST_F(ExporterTest, SumsPicksOverThePool) {
   exporter_.Backend(0, "p", "a").picks[PickHow::kHome].Add(3);
   exporter_.Backend(1, "p", "b").picks[PickHow::kHome].Add(4);
   exporter_.Backend(1, "q", "b").picks[PickHow::kFallback].Add(9);
+  exporter_.Backend(0, "p", "b").picks[PickHow::kPanic].Add(5);
   EXPECT_THAT(Samples(exporter_, "sluice_picks_total"),
               ElementsAre("sluice_picks_total{pool=\"p\",how=\"home\"} 7",
                           "sluice_picks_total{pool=\"p\",how=\"overflow\"} 0",
                           "sluice_picks_total{pool=\"p\",how=\"fallback\"} 0",
+                          "sluice_picks_total{pool=\"p\",how=\"panic\"} 5",
                           "sluice_picks_total{pool=\"q\",how=\"home\"} 0",
                           "sluice_picks_total{pool=\"q\",how=\"overflow\"} 0",
-                          "sluice_picks_total{pool=\"q\",how=\"fallback\"} 9"));
+                          "sluice_picks_total{pool=\"q\",how=\"fallback\"} 9",
+                          "sluice_picks_total{pool=\"q\",how=\"panic\"} 0"));
 }
 
 TEST_F(ExporterTest, LoadSkewComparesWithTheShareByWeight) {

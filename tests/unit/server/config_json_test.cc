@@ -78,7 +78,13 @@ bounded_load = 1.5
 connect_timeout = "4s"
 slow_start = "31s"
 proxy_protocol = "v1"
-backends = [{ name = "one", address = "127.0.0.1:9001", weight = 2.5 }]
+group_threshold = 0.25
+panic = "refuse"
+handshake_rate = 7.5
+handshake_burst = 9
+backends = [
+  { name = "one", address = "127.0.0.1:9001", weight = 2.5, group = 2, max_connections = 70 },
+]
 [drain]
 window = "41s"
 grace = "42s"
@@ -182,7 +188,13 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
       {"/listener/0/proxy_protocol", true},
       {"/pool/app/bounded_load", 1.5},
       {"/pool/app/proxy_protocol", "v1"},
+      {"/pool/app/group_threshold", 0.25},
+      {"/pool/app/panic", "refuse"},
+      {"/pool/app/handshake_rate", 7.5},
+      {"/pool/app/handshake_burst", 9},
       {"/pool/app/backends/0/weight", 2.5},
+      {"/pool/app/backends/0/group", 2},
+      {"/pool/app/backends/0/max_connections", 70},
       {"/drain/rate", 45},
       {"/drain/reason", "going away"},
       {"/admin/address", "0.0.0.0:9900"},

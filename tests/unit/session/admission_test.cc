@@ -1,6 +1,7 @@
 // Proves what is decided from a request head alone: route, upgrade, origin, drain, affinity.
 #include "proxy/session/admission.h"
 
+#include <map>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -143,6 +144,33 @@ TEST_F(AdmissionTest, RetryAfterIsSpread) {
   EXPECT_EQ(seen,
             (std::set<std::string>{"Retry-After: 1\r\n", "Retry-After: 2\r\n", "Retry-After: 3\r\n",
                                    "Retry-After: 4\r\n", "Retry-After: 5\r\n"}));
+}
+
+TEST_F(AdmissionTest, RetryAfterOfAQueueIsDrawnAroundItsPlace) {
+  Random random(7);
+  const auto seconds = [&random](std::int64_t millis) {
+    const std::string field = RetryAfter(random, Millis(millis));
+    EXPECT_EQ(field.rfind("Retry-After: ", 0), 0U);
+    EXPECT_EQ(field.substr(field.size() - 2), "\r\n");
+    return std::stoi(field.substr(13));
+  };
+  std::map<int, int> short_wait;
+  std::map<int, int> long_wait;
+  std::map<int, int> behind_the_end;
+  for (int i = 0; i < 3000; ++i) {
+    ++short_wait[seconds(50)];
+    ++long_wait[seconds(7250)];
+    ++behind_the_end[seconds(30'000)];
+    EXPECT_EQ(seconds(29'999), 30);
+  }
+  EXPECT_EQ(short_wait.size(), 2U);
+  EXPECT_GT(short_wait[1], 2700) << "1, hardly ever 2";
+  EXPECT_EQ(long_wait.size(), 2U);
+  EXPECT_NEAR(long_wait[8], 2250, 150) << "three quarters at 8, one at 9";
+  EXPECT_NEAR(long_wait[9], 750, 150);
+  ASSERT_EQ(behind_the_end.size(), 30U);
+  EXPECT_EQ(behind_the_end.begin()->first, 1);
+  EXPECT_EQ(behind_the_end.rbegin()->first, 30);
 }
 
 }  // namespace

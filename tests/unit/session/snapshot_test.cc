@@ -49,5 +49,40 @@ TEST(Snapshot, CarriesSlowStartIntoTheChoice) {
   EXPECT_NEAR(TakenAfter3s(Millis(0)), 500, 79);
 }
 
+TEST(Snapshot, CarriesWhatABackendMayGet) {
+  config::Config config = WithSlowStart(Millis(0));
+  config::Pool& pool = config.pools[0];
+  pool.handshake_rate = 0.5;
+  pool.handshake_burst = 2;
+  pool.group_threshold = 1;
+  pool.backends[0].max_connections = 3;
+  pool.backends.push_back({"spare", "127.0.0.1", 9003, 1.0, 4});
+  const auto made = Snapshot::Make(config);
+  ASSERT_TRUE(made.has_value());
+  const balance::BackendSet& set = (*made)->pools[0]->backends;
+  EXPECT_EQ(set.backends()[0].max_connections, 3);
+  EXPECT_EQ(set.backends()[2].group, 4U);
+  constexpr Instant kNow{std::chrono::hours(1)};
+  EXPECT_TRUE(set.TakeHandshake(0, kNow));
+  EXPECT_TRUE(set.TakeHandshake(0, kNow));
+  EXPECT_FALSE(set.TakeHandshake(0, kNow + Millis(1999)));
+  EXPECT_TRUE(set.TakeHandshake(0, kNow + Millis(2001)));
+
+  set.backends()[0].state->healthy = false;
+  int spare = 0;
+  Random random(1);
+  for (std::uint64_t key = 0; key < 1000; ++key) {
+    spare += set.Choose(key * 0x9e3779b97f4a7c15ULL, {}, kNow, random)->index == 2 ? 1 : 0;
+  }
+  EXPECT_GT(spare, 0) << "with a threshold of 1 the next group joins at once";
+  set.backends()[1].state->healthy = false;
+  set.backends()[2].state->healthy = false;
+  EXPECT_EQ(set.Choose(1, {}, kNow, random)->how, balance::PickHow::kPanic);
+  config.pools[0].panic = config::Panic::kRefuse;
+  const auto refusing = Snapshot::Make(config, made->get());
+  ASSERT_TRUE(refusing.has_value());
+  EXPECT_FALSE((*refusing)->pools[0]->backends.Choose(1, {}, kNow, random).has_value());
+}
+
 }  // namespace
 }  // namespace sluice::session
