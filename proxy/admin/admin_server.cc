@@ -247,6 +247,8 @@ class AdminServer::Client final : public net::Mortal, private net::ConnSink {
   void Ask() noexcept {
     phase_ = Phase::kAnswer;
     link_ = std::make_shared<Link>(Link{this});
+    // What is asked may have to read files, at worst those that tell that no descriptor is left.
+    const net::FdReserve::Loan loan(server_.reserve_);
     server_.handler_(request_, [link = link_](const AdminReply& reply) {
       if (Client* client = std::exchange(link->client, nullptr)) {
         client->OnAnswer(reply);
@@ -355,7 +357,7 @@ AdminServer::AdminServer(net::Loop& loop, UniqueFd socket, AdminAccess access,
       buffers_(tls_ ? std::make_unique<tls::SharedBuffers>() : nullptr),
       socket_(socket.get()),
       listener_(std::make_unique<net::Listener>(loop, std::move(socket), std::size_t{0},
-                                                static_cast<net::AcceptSink&>(*this))) {}
+                                                static_cast<net::AcceptSink&>(*this), &reserve_)) {}
 
 AdminServer::~AdminServer() = default;
 
@@ -392,6 +394,7 @@ void AdminServer::Remove(Client& client) noexcept {
   if (found != clients_.end()) {
     loop_.Bury(std::move(*found));
     clients_.erase(found);
+    reserve_.Refill();
   }
 }
 

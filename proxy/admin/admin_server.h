@@ -47,7 +47,12 @@ class AdminServer final : private net::AcceptSink {
   void OnAcceptPaused(net::Listener& listener, int sys_errno) noexcept override;
   void Remove(Client& client) noexcept;
 
+  // One accepts, another one reads what a scrape asks of the kernel; the rest in case that workers
+  // are quicker than this.
+  static constexpr std::size_t kSpareFds = 8;
+
   net::Loop& loop_;
+  net::FdReserve reserve_{kSpareFds};
   AdminAccess access_;
   AdminHandler handler_;
   std::shared_ptr<const tls::ServerContext> tls_;  // shared with the clients that use it

@@ -57,19 +57,45 @@ struct AffinityRule {
   bool operator==(const AffinityRule&) const = default;
 };
 
+// What becomes of a client that sends more than it may.
+enum class OnLimit : std::uint8_t {
+  kPause,  // it is read no faster
+  kClose,  // its session is closed
+};
+
 struct RouteLimits {
   std::uint64_t max_message_bytes = 16ULL << 20;  // 0: no limit
+  std::uint32_t max_frame_bytes = 0;              // payload of one frame; 0: no limit
   std::uint32_t max_frames_per_message = 16384;   // 0: no limit
-  std::optional<Millis> max_connection_age;       // instead of that of [limits]; 0: no limit
+  std::size_t max_connections = 0;                // WebSocket sessions at a time; 0: no limit
+  // Of one client; 0: no limit. A second's worth may come at once.
+  double messages_per_second = 0;
+  std::uint64_t bytes_per_second = 0;
+  double control_frames_per_second = 100;
+  OnLimit on_limit = OnLimit::kPause;        // of messages and bytes; control frames close
+  std::optional<Millis> max_connection_age;  // instead of that of [limits]; 0: no limit
 
   bool operator==(const RouteLimits&) const = default;
 };
 
 struct Heartbeat {
-  Millis interval{30'000};  // between two pings; 0: none are sent
-  Millis timeout{20'000};   // for the pong; then the backend is lost
+  Millis interval{30'000};  // of silence before a ping; 0: none are sent
+  Millis timeout{20'000};   // for the pong; then that side is lost
 
   bool operator==(const Heartbeat&) const = default;
+};
+
+struct Heartbeats {
+  Heartbeat client;
+  Heartbeat backend;
+
+  bool operator==(const Heartbeats&) const = default;
+};
+
+// What becomes of a client that does not take what its backend sends.
+enum class OnSlow : std::uint8_t {
+  kPause,  // its backend is not read until it does
+  kClose,  // besides, after slow_timeout its session is closed
 };
 
 struct Route {
@@ -88,7 +114,10 @@ struct Route {
   Millis response_timeout{120'000};  // plain HTTP: without progress in either direction
   std::uint16_t close_code = 0;      // 1012 or 1001; 0: [drain] close_code
   std::uint64_t refragment = 0;      // payload bytes of a frame towards the client; 0: as it came
-  Heartbeat heartbeat;
+  Heartbeats heartbeat;
+  Millis idle_timeout{0};  // a session without a frame of either side; 0: no limit
+  OnSlow on_slow = OnSlow::kPause;
+  Millis slow_timeout{10'000};
 
   bool operator==(const Route&) const = default;
 };
@@ -147,7 +176,11 @@ struct Server {
 
 struct Limits {
   std::size_t max_connections = 0;     // clients; 0: derived from the fd limit
-  std::size_t connections_per_ip = 0;  // 0: no limit
+  std::size_t connections_per_ip = 0;  // 0: no limit; an IPv6 address counts with its /64
+  double upgrades_per_ip = 0;          // a second; 0: no limit
+  unsigned upgrades_per_ip_burst = 10;
+  std::size_t max_handshakes = 0;        // upgrades between head and 101 at a time; 0: no limit
+  std::uint64_t max_buffered = 1 << 30;  // bytes that wait for slow peers in all; 0: no limit
   std::size_t max_head_bytes = 32 << 10;
   std::size_t max_head_fields = 100;
   std::size_t max_request_line = 8 << 10;

@@ -14,18 +14,22 @@ constexpr auto kServer =
     std::to_array<Key>({"workers", "header_timeout", "tls_timeout", "keep_alive_timeout",
                         "close_timeout", "trusted_proxies", "takeover_socket"});
 constexpr auto kLimits = std::to_array<Key>(
-    {"max_connections", "connections_per_ip", "max_head_bytes", "max_head_fields",
-     "max_request_line", "early_data", "out_buffer", "max_connection_age"});
+    {"max_connections", "connections_per_ip", "upgrades_per_ip", "upgrades_per_ip_burst",
+     "max_handshakes", "max_head_bytes", "max_head_fields", "max_request_line", "early_data",
+     "out_buffer", "max_buffered", "max_connection_age"});
 constexpr auto kListener = std::to_array<Key>({"name", "address", "tls", "proxy_protocol"});
 constexpr auto kListenerTls = std::to_array<Key>({"certificates", "min_version", "client_ca"});
 constexpr auto kCertificate = std::to_array<Key>({"chain", "key"});
-constexpr auto kRoute =
-    std::to_array<Key>({"name", "host", "path", "pool", "upgrades", "affinity", "affinity_cookie",
-                        "origins", "require_origin", "limits", "retries", "handshake_timeout",
-                        "response_timeout", "close_code", "refragment", "heartbeat"});
+constexpr auto kRoute = std::to_array<Key>(
+    {"name", "host", "path", "pool", "upgrades", "affinity", "affinity_cookie", "origins",
+     "require_origin", "limits", "retries", "handshake_timeout", "response_timeout", "close_code",
+     "refragment", "heartbeat", "idle_timeout", "on_slow", "slow_timeout"});
 constexpr auto kRouteLimits =
-    std::to_array<Key>({"max_message_bytes", "max_frames_per_message", "max_connection_age"});
-constexpr auto kHeartbeat = std::to_array<Key>({"interval", "timeout"});
+    std::to_array<Key>({"max_message_bytes", "max_frame_bytes", "max_frames_per_message",
+                        "max_connections", "messages_per_second", "bytes_per_second",
+                        "control_frames_per_second", "on_limit", "max_connection_age"});
+constexpr auto kHeartbeat = std::to_array<Key>({"interval", "timeout", "client", "backend"});
+constexpr auto kSideHeartbeat = std::to_array<Key>({"interval", "timeout"});
 constexpr auto kPool = std::to_array<Key>(
     {"balance", "bounded_load", "connect_timeout", "slow_start", "group_threshold", "panic",
      "handshake_rate", "handshake_burst", "proxy_protocol", "backends", "health"});
@@ -47,6 +51,8 @@ constexpr std::array kTables{
     KeyTable{"route", kRoute},
     KeyTable{"route.limits", kRouteLimits},
     KeyTable{"route.heartbeat", kHeartbeat},
+    KeyTable{"route.heartbeat.client", kSideHeartbeat},
+    KeyTable{"route.heartbeat.backend", kSideHeartbeat},
     KeyTable{"pool.*", kPool},
     KeyTable{"pool.*.backends", kBackend},
     KeyTable{"drain", kDrain},

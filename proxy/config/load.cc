@@ -35,6 +35,10 @@ constexpr std::uint64_t kMiB = 1ULL << 20;
 constexpr std::uint64_t kGiB = 1ULL << 30;
 constexpr std::uint64_t kMostConnections = 10'000'000;  // far above any fd limit
 
+// Of anything a second. Once in 100 s is still a rate, less often a mistyped one.
+constexpr double kLeastRate = 0.01;
+constexpr double kMostRate = 1e9;
+
 constexpr std::size_t kMostSocketPath = sizeof(sockaddr_un::sun_path) - 1;  // and a NUL
 
 constexpr std::size_t kMostFileBytes = 16 * kMiB;  // a device or a dump given by mistake
@@ -141,6 +145,7 @@ class Loader {
   // Returns whether both are as the file means them.
   bool ReadHostAndPath(const TableReader& in, Route& out);
   void ReadRoute(const TableReader& in, Route& out);
+  void ReadHeartbeat(const TableReader& in, Heartbeat& out);
   void ReadAffinity(const TableReader& in, Route& out);
   void ReadCloseCode(const TableReader& in, std::uint16_t& out);
   // Reads the path of a file and joins it with the folder of the configuration. `what` it is, for
@@ -196,11 +201,15 @@ void Loader::ReadLimits() {
   Limits& out = config_.limits;
   in->ReadCount("max_connections", out.max_connections, 0, kMostConnections);
   in->ReadCount("connections_per_ip", out.connections_per_ip, 0, kMostConnections);
+  in->ReadNumber("upgrades_per_ip", out.upgrades_per_ip, kLeastRate, kMostRate, "no limit");
+  in->ReadCount("upgrades_per_ip_burst", out.upgrades_per_ip_burst, 1, 1'000'000);
+  in->ReadCount("max_handshakes", out.max_handshakes, 0, kMostConnections);
   in->ReadSize("max_head_bytes", out.max_head_bytes, kKiB, kMiB);
   in->ReadCount("max_head_fields", out.max_head_fields, 10, 1000);
   in->ReadSize("max_request_line", out.max_request_line, 256, kMiB);
   in->ReadSize("early_data", out.early_data, kKiB, kMiB);
   in->ReadSize("out_buffer", out.out_buffer, 4 * kKiB, 16 * kMiB);
+  in->ReadSize("max_buffered", out.max_buffered, kMiB, 1024 * kGiB, "no limit");
   ReadConnectionAge(*in, out.max_connection_age);
   if (out.max_request_line > out.max_head_bytes) {
     in->AddMistake(in->Has("max_request_line") ? "max_request_line" : "max_head_bytes",
@@ -574,8 +583,17 @@ void Loader::ReadRoute(const TableReader& in, Route& out) {
   if (const auto limits = in.Table("limits", "route.limits", "a table")) {
     constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
     limits->ReadSize("max_message_bytes", out.limits.max_message_bytes, 0, kMost);
+    limits->ReadSize("max_frame_bytes", out.limits.max_frame_bytes, 0, 2 * kGiB);
     limits->ReadCount("max_frames_per_message", out.limits.max_frames_per_message, 0,
                       std::numeric_limits<std::uint32_t>::max());
+    limits->ReadCount("max_connections", out.limits.max_connections, 0, kMostConnections);
+    limits->ReadNumber("messages_per_second", out.limits.messages_per_second, kLeastRate, kMostRate,
+                       "no limit");
+    limits->ReadSize("bytes_per_second", out.limits.bytes_per_second, 100, kMost, "no limit");
+    limits->ReadNumber("control_frames_per_second", out.limits.control_frames_per_second,
+                       kLeastRate, kMostRate, "no limit");
+    limits->ReadWord("on_limit", out.limits.on_limit, {"pause", "close"},
+                     {OnLimit::kPause, OnLimit::kClose});
     if (limits->Has("max_connection_age")) {
       ReadConnectionAge(*limits, out.limits.max_connection_age.emplace());
     }
@@ -586,9 +604,23 @@ void Loader::ReadRoute(const TableReader& in, Route& out) {
   ReadCloseCode(in, out.close_code);
   in.ReadSize("refragment", out.refragment, kKiB, kGiB, "off");
   if (const auto heartbeat = in.Table("heartbeat", "route.heartbeat", "a table")) {
-    heartbeat->ReadDuration("interval", out.heartbeat.interval, Millis(100), kLongest, "off");
-    heartbeat->ReadDuration("timeout", out.heartbeat.timeout, Millis(50), kLongest);
+    ReadHeartbeat(*heartbeat, out.heartbeat.backend);
+    out.heartbeat.client = out.heartbeat.backend;
+    if (const auto side = heartbeat->Table("client", "route.heartbeat.client", "a table")) {
+      ReadHeartbeat(*side, out.heartbeat.client);
+    }
+    if (const auto side = heartbeat->Table("backend", "route.heartbeat.backend", "a table")) {
+      ReadHeartbeat(*side, out.heartbeat.backend);
+    }
   }
+  in.ReadDuration("idle_timeout", out.idle_timeout, Millis(500), kMonth, "no limit");
+  in.ReadWord("on_slow", out.on_slow, {"pause", "close"}, {OnSlow::kPause, OnSlow::kClose});
+  in.ReadDuration("slow_timeout", out.slow_timeout, Millis(100), kLongest);
+}
+
+void Loader::ReadHeartbeat(const TableReader& in, Heartbeat& out) {
+  in.ReadDuration("interval", out.interval, Millis(100), kLongest, "off");
+  in.ReadDuration("timeout", out.timeout, Millis(50), kLongest);
 }
 
 void Loader::ReadAffinity(const TableReader& in, Route& out) {

@@ -64,8 +64,8 @@ std::string_view Name(TornReason v) noexcept {
 }
 
 std::string_view Name(OwnClose v) noexcept {
-  static constexpr auto kNames =
-      std::to_array<std::string_view>({"drain", "backend_drain", "max_age", "kick"});
+  static constexpr auto kNames = std::to_array<std::string_view>(
+      {"drain", "backend_drain", "max_age", "kick", "idle", "slow", "rate"});
   return NameOf(v, kNames);
 }
 
@@ -88,7 +88,9 @@ std::string_view Name(AcceptPause v) noexcept {
 
 std::string_view Name(Refused v) noexcept {
   static constexpr auto kNames = std::to_array<std::string_view>(
-      {"connections", "connections_per_ip", "draining", "backend_rate", "backend_full"});
+      {"connections", "connections_per_ip", "draining", "backend_rate", "backend_full",
+       "upgrades_per_ip", "handshakes", "route_connections", "memory", "messages", "bytes",
+       "control_frames"});
   return NameOf(v, kNames);
 }
 

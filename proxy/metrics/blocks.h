@@ -132,6 +132,9 @@ enum class OwnClose : std::uint8_t {
   kBackendDrain,  // its backend drains
   kMaxAge,        // it has reached max_connection_age
   kKick,          // somebody asked for it
+  kIdle,          // no frame has passed for idle_timeout
+  kSlow,          // its client has not taken what waits for it in slow_timeout
+  kRate,          // its client has sent more than it may
   kCount
 };
 enum class TornReason : std::uint8_t {
@@ -182,8 +185,10 @@ struct alignas(64) RouteBlock {
   PerEnum<TornReason, Counter> torn;
   Histogram<kLifeBounds> session_seconds;
   PerEnum<OwnClose, Counter> own_closes;
-  std::array<Counter, 2> pings;          // to the backend: [0] answered, [1] not answered in time
-  std::array<Counter, 6> http_requests;  // [status / 100]; 0: no answer
+  // Our own: [side asked][0] answered, [1] not answered in time
+  std::array<std::array<Counter, 2>, kSides> pings;
+  std::array<Histogram<kLatencyBounds>, kSides> rtt_seconds;  // [side asked]: ping -> its pong
+  std::array<Counter, 6> http_requests;                       // [status / 100]; 0: no answer
   Histogram<kLatencyBounds> http_request_seconds;
   std::array<Counter, kSides> backpressure_pauses;  // [the side not read]
 };
@@ -226,11 +231,18 @@ struct alignas(64) ListenerBlock {
 enum class AcceptPause : std::uint8_t { kEmfile, kEnfile, kEnobufs, kEnomem, kCount };
 [[nodiscard]] std::string_view Name(AcceptPause v) noexcept;
 enum class Refused : std::uint8_t {
-  kConnections,
-  kConnectionsPerIp,
-  kDraining,
-  kBackendRate,  // the backend's handshake_rate
-  kBackendFull,  // max_connections of every backend that is left
+  kConnections,       // max_connections
+  kConnectionsPerIp,  // connections_per_ip
+  kDraining,          // the process drains
+  kBackendRate,       // the backend's handshake_rate
+  kBackendFull,       // max_connections of every backend that is left
+  kUpgradesPerIp,     // upgrades_per_ip
+  kHandshakes,        // max_handshakes
+  kRouteConnections,  // a route's limits.max_connections
+  kMemory,            // max_buffered
+  kMessages,          // messages_per_second: the client was paused or closed
+  kBytes,             // bytes_per_second: the same
+  kControlFrames,     // control_frames_per_second: closed
   kCount
 };
 [[nodiscard]] std::string_view Name(Refused v) noexcept;

@@ -398,11 +398,27 @@ void AppendSessions(Families& out, const RouteTable& routes, const SessionTable&
   FamilyFiller pings = CounterFamily(
       out, "sluice_pings_total", "Pings of Sluice's own by the side asked and what came of them.");
   for (const auto& [route, blocks] : routes) {
-    for (std::size_t i = 0; i < kPingResults.size(); ++i) {
-      pings.Add({{"route", route}, {"side", "backend"}, {"result", kPingResults[i]}},
-                Sum(
-                    blocks, [i](const auto& b) -> auto& { return b.pings[i]; }));
+    for (const Side side : {Side::kClient, Side::kBackend}) {
+      for (std::size_t i = 0; i < kPingResults.size(); ++i) {
+        pings.Add(
+            {{"route", route}, {"side", Name(side)}, {"result", kPingResults[i]}},
+            Sum(
+                blocks, [ side, i ](const auto& b) -> auto& { return b.pings[Index(side)][i]; }));
+      }
     }
+  }
+
+  FamilyFiller client_rtt = HistogramFamily(out, "sluice_client_rtt_seconds",
+                                            "Time from a ping of Sluice's to the client's pong.");
+  FamilyFiller backend_rtt = HistogramFamily(out, "sluice_backend_rtt_seconds",
+                                             "Time from a ping of Sluice's to the backend's pong.");
+  for (const auto& [route, blocks] : routes) {
+    client_rtt.AddHistogram(
+        {{"route", route}}, kLatencyBounds, blocks,
+        [](const auto& b) -> auto& { return b.rtt_seconds[Index(Side::kClient)]; });
+    backend_rtt.AddHistogram(
+        {{"route", route}}, kLatencyBounds, blocks,
+        [](const auto& b) -> auto& { return b.rtt_seconds[Index(Side::kBackend)]; });
   }
 
   FamilyFiller seconds = HistogramFamily(out, "sluice_session_seconds",
@@ -554,7 +570,7 @@ void AppendRefusals(Families& out, const WorkerTable& workers) {
   });
 
   FamilyFiller limited = CounterFamily(out, "sluice_rate_limited_total",
-                                       "Connections and requests refused by a limit, by which.");
+                                       "What was refused, paused or closed by a limit, by which.");
   ForEach<Refused>([&](Refused reason) {
     limited.Add({{"reason", Name(reason)}},
                 Sum(

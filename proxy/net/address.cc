@@ -127,6 +127,20 @@ void Address::set_port(std::uint16_t port) noexcept {
   }
 }
 
+std::uint64_t Address::Network() const noexcept {
+  if (family() == AF_UNSPEC) {
+    return 0;
+  }
+  const auto bytes = SixteenBytes(raw());
+  // ::ffff:a.b.c.d says in its second half what an IPv6 address says in its first.
+  const bool is_v4 = std::memcmp(bytes.data(), kMappedPrefix.data(), kMappedPrefix.size()) == 0;
+  std::uint64_t network = 0;
+  for (std::size_t i = 0; i < sizeof(network); ++i) {
+    network = network << 8U | bytes[is_v4 ? i + sizeof(network) : i];
+  }
+  return network;
+}
+
 std::string Address::Ip() const {
   if (family() == AF_UNSPEC) {
     return {};

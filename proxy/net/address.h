@@ -42,6 +42,11 @@ class Address {
   [[nodiscard]] std::uint16_t port() const noexcept;
   void set_port(std::uint16_t port) noexcept;
 
+  // The network that the address counts with among clients, as a number: of IPv6 its first 64 bits
+  // (RFC 4291 section 2.5.4: the rest is the host's to choose); IPv4, mapped or not, is all of its
+  // own, in the numbers of a network that is never assigned. 0: unspecified.
+  [[nodiscard]] std::uint64_t Network() const noexcept;
+
   [[nodiscard]] std::string Ip() const;    // "10.0.0.7", "2001:db8::1"; an IPv4-mapped IPv6
                                            // address comes out as IPv4
   [[nodiscard]] std::string Text() const;  // "10.0.0.7:80", "[2001:db8::1]:80"

@@ -1,6 +1,8 @@
 #include "proxy/net/conn.h"
 
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <cassert>
@@ -50,6 +52,14 @@ IoResult Conn::Read(std::span<std::byte> into) noexcept {
 
 IoResult Conn::WriteSome(Bytes bytes) noexcept {
   return transport_ ? transport_->Write(bytes) : Send(fd_.get(), bytes);
+}
+
+std::size_t Conn::unacknowledged() const noexcept {
+  int queued = 0;
+  if (::ioctl(fd_.get(), SIOCOUTQ, &queued) != 0) {
+    queued = 0;
+  }
+  return pending() + static_cast<std::size_t>(queued);
 }
 
 bool Conn::HasInput() const noexcept {
@@ -238,6 +248,14 @@ void Conn::Close() noexcept {
   fd_.Reset();
   connecting_ = false;
   read_ended_ = true;
+}
+
+void Conn::Abort() noexcept {
+  if (open()) {
+    const linger at_once{1, 0};
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    Close();
+  }
 }
 
 void Conn::NotePending() noexcept {

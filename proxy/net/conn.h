@@ -46,6 +46,7 @@ enum class Pause : std::uint8_t {
   kPeerFull = 1,   // the other side's out buffer is above its high watermark
   kHandshake = 2,  // what comes now belongs to a state that has not begun
   kDraining = 4,   // no new message is to be started
+  kRate = 8,       // it sends faster than it may
 };
 
 class Conn final : public Mortal {
@@ -70,6 +71,10 @@ class Conn final : public Mortal {
   // (then and from then on bytes are dropped). May leave pending() above any watermark: the owner
   // stops reading the source.
   bool Write(Bytes bytes) noexcept;
+
+  // pending(), and what the kernel has of it that the peer has not acknowledged. Asks the kernel.
+  // Under TLS that part is of the stream as it is encrypted. REQUIRES: open().
+  [[nodiscard]] std::size_t unacknowledged() const noexcept;
 
   // Something waits in the kernel to be read, if only the end of the stream. Asks the kernel, so it
   // tells also what was not read because of a pause. REQUIRES: open().
@@ -96,6 +101,10 @@ class Conn final : public Mortal {
 
   // Closes the socket at once, what is pending is dropped. Idempotent.
   void Close() noexcept;
+
+  // Close() towards a peer that is not there any more: what the kernel still holds for it is
+  // dropped too, instead of being sent again and again for a quarter of an hour.
+  void Abort() noexcept;
 
   [[nodiscard]] bool open() const noexcept { return fd_.valid(); }
   [[nodiscard]] bool connecting() const noexcept { return connecting_; }

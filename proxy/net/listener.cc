@@ -17,8 +17,9 @@ constexpr Millis kRest{50};
 
 }  // namespace
 
-Listener::Listener(Loop& loop, UniqueFd fd, std::size_t tag, AcceptSink& sink) noexcept
-    : loop_(loop), sink_(sink), fd_(std::move(fd)), tag_(tag) {
+Listener::Listener(Loop& loop, UniqueFd fd, std::size_t tag, AcceptSink& sink,
+                   FdReserve* reserve) noexcept
+    : loop_(loop), sink_(sink), fd_(std::move(fd)), tag_(tag), reserve_(reserve) {
   event_.Add<&Listener::OnEvent>(loop_.base(), fd_.get(), EV_READ | EV_PERSIST, this);
 }
 
@@ -51,6 +52,10 @@ bool Listener::AcceptSome(int most) noexcept {
     socklen_t size = Address::kMaxSize;
     UniqueFd fd(::accept4(fd_.get(), peer.raw(), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd.valid()) {
+      if (errno == EMFILE && reserve_ != nullptr && reserve_->Give()) {
+        --i;
+        continue;
+      }
       switch (errno) {
         case EMFILE:
         case ENFILE:

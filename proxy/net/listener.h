@@ -5,6 +5,7 @@
 #include "proxy/base/unique_fd.h"
 #include "proxy/net/address.h"
 #include "proxy/net/event.h"
+#include "proxy/net/fd_reserve.h"
 #include "proxy/net/loop.h"
 
 namespace sluice::net {
@@ -23,8 +24,10 @@ class AcceptSink {
 
 class Listener {
  public:
-  // `tag` is the owner's: which of its listeners this is.
-  Listener(Loop& loop, UniqueFd fd, std::size_t tag, AcceptSink& sink) noexcept;
+  // `tag` is the owner's: which of its listeners this is. `reserve`: what is accepted with when the
+  // process is out of descriptors; outlives the listener; null: none.
+  Listener(Loop& loop, UniqueFd fd, std::size_t tag, AcceptSink& sink,
+           FdReserve* reserve = nullptr) noexcept;
 
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
@@ -50,6 +53,7 @@ class Listener {
   Event event_;
   Timer rest_;
   std::size_t tag_;
+  FdReserve* reserve_;
   int at_once_ = 1;  // so many are accepted in one turn
   bool closing_ = false;
 };

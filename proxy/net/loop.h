@@ -4,7 +4,9 @@
 // Everything but Post() belongs to the thread that calls Run().
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -53,9 +55,19 @@ class Loop {
   // Which turn of the loop this is.
   [[nodiscard]] std::uint64_t turn() const noexcept { return turn_; }
 
-  // Bytes that all conns of this loop hold back for their kernels.
-  void AddBuffered(std::int64_t change) noexcept { buffered_ += change; }
+  // Bytes that are held in memory for the peers of this loop: what their kernels refused, and what
+  // came before it could be used.
+  void AddBuffered(std::int64_t change) noexcept {
+    buffered_ += change;
+    if (shared_buffered_ != nullptr && std::abs(buffered_ - told_buffered_) >= kToldStep) {
+      TellBuffered();
+    }
+  }
   [[nodiscard]] std::int64_t buffered() const noexcept { return buffered_; }
+
+  // From now on adds what is buffered here to `sum` as well, to within 64 KiB: a number that loops
+  // share must not be written with each byte. `sum` outlives the loop.
+  void ShareBuffered(std::atomic<std::int64_t>& sum) noexcept { shared_buffered_ = &sum; }
 
   // Lent to the conns of this loop.
   [[nodiscard]] PipePool& pipes() noexcept { return pipes_; }
@@ -70,8 +82,14 @@ class Loop {
   }
 
  private:
+  static constexpr std::int64_t kToldStep = 64 * 1024;
+
   void OnPosted(short what) noexcept;
   void FreeTheDead();
+  void TellBuffered() noexcept {
+    shared_buffered_->fetch_add(buffered_ - told_buffered_, std::memory_order_relaxed);
+    told_buffered_ = buffered_;
+  }
 
   EventBasePtr base_;
   UniqueFd wake_fd_;
@@ -81,12 +99,32 @@ class Loop {
   Instant now_{};
   bool now_known_ = false;
   std::int64_t buffered_ = 0;
+  std::int64_t told_buffered_ = 0;  // what shared_buffered_ has of it
+  std::atomic<std::int64_t>* shared_buffered_ = nullptr;
   std::uint64_t turn_ = 0;
   bool stopping_ = false;
 
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;  // guarded by mutex_
   bool ended_ = false;                         // guarded by mutex_
+};
+
+// Bytes that are kept outside of a Conn, counted in their loop for as long as this lives.
+class Buffered {
+ public:
+  explicit Buffered(Loop& loop) noexcept : loop_(loop) {}
+  ~Buffered() { Set(0); }
+  Buffered(const Buffered&) = delete;
+  Buffered& operator=(const Buffered&) = delete;
+
+  void Set(std::size_t bytes) noexcept {
+    loop_.AddBuffered(static_cast<std::int64_t>(bytes) - static_cast<std::int64_t>(bytes_));
+    bytes_ = bytes;
+  }
+
+ private:
+  Loop& loop_;
+  std::size_t bytes_ = 0;
 };
 
 }  // namespace sluice::net

@@ -31,6 +31,14 @@ std::string_view Name(config::Panic panic) {
   return panic == config::Panic::kTryAll ? "try_all" : "refuse";
 }
 
+std::string_view Name(config::OnLimit on_limit) {
+  return on_limit == config::OnLimit::kClose ? "close" : "pause";
+}
+
+std::string_view Name(config::OnSlow on_slow) {
+  return on_slow == config::OnSlow::kClose ? "close" : "pause";
+}
+
 std::string_view Name(config::LogLevel level) {
   switch (level) {
     case config::LogLevel::kDebug:
@@ -109,13 +117,24 @@ Json ListenerJson(const config::Listener& listener) {
   return out;
 }
 
+Json HeartbeatJson(const config::Heartbeat& heartbeat) {
+  return {{"interval", FormatDuration(heartbeat.interval)},
+          {"timeout", FormatDuration(heartbeat.timeout)}};
+}
+
 Json RouteJson(const config::Route& route) {
   Json affinity = Json::array();
   for (const config::AffinityRule& rule : route.affinity) {
     affinity.push_back(RuleText(rule));
   }
   Json limits{{"max_message_bytes", FormatSize(route.limits.max_message_bytes)},
-              {"max_frames_per_message", route.limits.max_frames_per_message}};
+              {"max_frame_bytes", FormatSize(route.limits.max_frame_bytes)},
+              {"max_frames_per_message", route.limits.max_frames_per_message},
+              {"max_connections", route.limits.max_connections},
+              {"messages_per_second", route.limits.messages_per_second},
+              {"bytes_per_second", FormatSize(route.limits.bytes_per_second)},
+              {"control_frames_per_second", route.limits.control_frames_per_second},
+              {"on_limit", Name(route.limits.on_limit)}};
   if (route.limits.max_connection_age) {
     limits["max_connection_age"] = FormatDuration(*route.limits.max_connection_age);
   }
@@ -130,8 +149,11 @@ Json RouteJson(const config::Route& route) {
            {"require_origin", route.require_origin},
            {"limits", std::move(limits)},
            {"heartbeat",
-            {{"interval", FormatDuration(route.heartbeat.interval)},
-             {"timeout", FormatDuration(route.heartbeat.timeout)}}},
+            {{"client", HeartbeatJson(route.heartbeat.client)},
+             {"backend", HeartbeatJson(route.heartbeat.backend)}}},
+           {"idle_timeout", FormatDuration(route.idle_timeout)},
+           {"on_slow", Name(route.on_slow)},
+           {"slow_timeout", FormatDuration(route.slow_timeout)},
            {"refragment", FormatSize(route.refragment)},
            {"retries", route.retries},
            {"handshake_timeout", FormatDuration(route.handshake_timeout)},
@@ -190,12 +212,16 @@ std::string ConfigJson(const config::Config& config) {
                    {"takeover_socket", config.server.takeover_socket}};
   out["limits"] = {{"max_connections", config.limits.max_connections},
                    {"connections_per_ip", config.limits.connections_per_ip},
+                   {"upgrades_per_ip", config.limits.upgrades_per_ip},
+                   {"upgrades_per_ip_burst", config.limits.upgrades_per_ip_burst},
+                   {"max_handshakes", config.limits.max_handshakes},
                    {"max_connection_age", FormatDuration(config.limits.max_connection_age)},
                    {"max_head_bytes", FormatSize(config.limits.max_head_bytes)},
                    {"max_head_fields", config.limits.max_head_fields},
                    {"max_request_line", FormatSize(config.limits.max_request_line)},
                    {"early_data", FormatSize(config.limits.early_data)},
-                   {"out_buffer", FormatSize(config.limits.out_buffer)}};
+                   {"out_buffer", FormatSize(config.limits.out_buffer)},
+                   {"max_buffered", FormatSize(config.limits.max_buffered)}};
   out["drain"] = {{"window", FormatDuration(config.drain.window)},
                   {"grace", FormatDuration(config.drain.grace)},
                   {"ready_delay", FormatDuration(config.drain.ready_delay)},

@@ -48,6 +48,7 @@ Worker::Worker(std::size_t index, Shared& shared, log::AccessLog& access_log,
                 random_,
                 access_log,
                 shared.ips,
+                shared.in_use,
                 block,
                 *this,
                 std::move(view),
@@ -55,7 +56,9 @@ Worker::Worker(std::size_t index, Shared& shared, log::AccessLog& access_log,
                 session::HandshakeRation(),
                 Instant(),
                 Instant(),
-                shared.ping_secret} {}
+                shared.ping_secret} {
+  loop_.ShareBuffered(shared.in_use.buffered);
+}
 
 Worker::~Worker() {
   assert(sessions_.empty());

@@ -27,7 +27,8 @@ struct Shared {
   std::atomic<std::size_t> connections{0};      // open client connections of all workers
   std::atomic<std::size_t> max_connections{0};  // written by the control thread
   std::uint64_t ping_secret = 0;                // set before a worker runs
-  session::IpCounter ips;
+  session::IpTable ips;
+  session::InUse in_use;
 };
 
 // What one listener of the configuration is for one worker.

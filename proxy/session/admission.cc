@@ -80,8 +80,8 @@ void ChooseKey(const http::RequestHead& head, const Route& route, std::string_vi
 
 }  // namespace
 
-std::string RetryAfter(Random& random) {
-  return "Retry-After: " + std::to_string(1 + random.Next() % 5) + "\r\n";
+std::string RetryAfter(Random& random, unsigned least) {
+  return "Retry-After: " + std::to_string(least + random.Next() % 5) + "\r\n";
 }
 
 std::string RetryAfter(Random& random, std::chrono::nanoseconds wait) {
@@ -103,13 +103,13 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
                                 "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
                                 "method",
                                 std::nullopt,
-                                false};
+                                0};
     return admission;
   }
   admission.route = snapshot.table.Match(head.host, head.path);
   if (!admission.route) {
     admission.refusal =
-        Refusal{404, "No route serves this host and path.", "", "no_route", std::nullopt, false};
+        Refusal{404, "No route serves this host and path.", "", "no_route", std::nullopt, 0};
     return admission;
   }
   const Route& route = snapshot.routes[*admission.route];
@@ -121,7 +121,7 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
                                 verdict.extra_fields,
                                 verdict.label,
                                 UpgradeOutcome::kBadRequest,
-                                false};
+                                0};
     return admission;
   }
   if (verdict.kind == ws::UpgradeVerdict::Kind::kUpgrade) {
@@ -132,7 +132,7 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
                                   "",
                                   "upgrades_off",
                                   UpgradeOutcome::kNotAllowed,
-                                  false};
+                                  0};
       return admission;
     }
     if (!IsOriginAllowed(head, route.config)) {
@@ -141,12 +141,12 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
                                   "",
                                   "origin_denied",
                                   UpgradeOutcome::kOriginDenied,
-                                  false};
+                                  0};
       return admission;
     }
     if (intake == Intake::kRefuseUpgrades || intake == Intake::kClosing) {
       admission.refusal =
-          Refusal{503, "This server is draining.", "", "draining", UpgradeOutcome::kDraining, true};
+          Refusal{503, "This server is draining.", "", "draining", UpgradeOutcome::kDraining, 1};
       return admission;
     }
     admission.offer = std::move(verdict.offer);

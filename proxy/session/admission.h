@@ -22,7 +22,7 @@ struct Refusal {
   std::string_view label;  // static: for the log
   // Set when it was an upgrade on a known route.
   std::optional<metrics::UpgradeOutcome> outcome;
-  bool retry_after = false;  // add a Retry-After
+  unsigned retry_after = 0;  // seconds for a Retry-After, drawn from there on; 0: none
 };
 
 struct Admission {
@@ -40,9 +40,9 @@ struct Admission {
 [[nodiscard]] Admission Admit(const http::RequestHead& head, const Snapshot& snapshot,
                               Intake intake, std::string_view client_ip);
 
-// A whole Retry-After field of 1 to 5 seconds, drawn: clients that were refused together do not
-// come back together.
-[[nodiscard]] std::string RetryAfter(Random& random);
+// A whole Retry-After field of `least` to `least` + 4 seconds, drawn: clients that were refused
+// together do not come back together.
+[[nodiscard]] std::string RetryAfter(Random& random, unsigned least = 1);
 
 // The same for one whose place in a queue comes in `wait`: drawn around that, at most 30 seconds.
 // One behind the end of the queue (balance::ComebackQueue::kLongest) comes at any time until then.

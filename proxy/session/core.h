@@ -111,6 +111,23 @@ struct Core {
     return config().limits.out_buffer / 4;
   }
 
+  // More waits for slow peers, of all sessions together, than may.
+  [[nodiscard]] bool is_memory_short() const noexcept {
+    const std::uint64_t most = config().limits.max_buffered;
+    return most != 0 && services.in_use.buffered.load(std::memory_order_relaxed) >
+                            static_cast<std::int64_t>(most);
+  }
+  // What waits for `conn` is so much that its source is not to be read. While memory is short, that
+  // is anything.
+  [[nodiscard]] bool IsFull(const net::Conn& conn) const noexcept {
+    const std::size_t pending = conn.pending();
+    return pending > 0 && (pending > high_watermark() || is_memory_short());
+  }
+  // And so little that the source may be read again.
+  [[nodiscard]] bool HasRoom(const net::Conn& conn) const noexcept {
+    return conn.pending() <= (is_memory_short() ? 0 : low_watermark());
+  }
+
   // Closes the backend leg, if any, and lets the graveyard free it.
   void DropBackend() noexcept {
     if (backend) {

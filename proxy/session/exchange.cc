@@ -72,6 +72,7 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
     Hold(rest);
   } else {
     early_content_.assign(AsText(rest));
+    CountBuffered();
   }
   TryNext();
 }
@@ -311,6 +312,7 @@ void Exchange::TakeFromClient(Bytes bytes) noexcept {
     Hold(bytes);
   } else if (state_ == State::kConnecting) {
     early_content_ += AsText(bytes);  // the head goes first
+    CountBuffered();
   } else {
     ForwardRequestContent(bytes);
   }
@@ -318,9 +320,15 @@ void Exchange::TakeFromClient(Bytes bytes) noexcept {
 
 void Exchange::Hold(Bytes bytes) noexcept {
   held_ += AsText(bytes);
+  CountBuffered();
   if (held_.size() >= core_.config().limits.early_data) {
     core_.client.PauseRead(net::Pause::kHandshake);
   }
+}
+
+// What has been given back is counted until the exchange is over, which is soon.
+void Exchange::CountBuffered() noexcept {
+  buffered_.Set(held_.size() + early_content_.size());
 }
 
 void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
@@ -363,7 +371,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
     rest = bytes;
   }
   request_sent_any_ = true;
-  if (core_.backend->pending() > core_.high_watermark()) {
+  if (core_.IsFull(*core_.backend)) {
     core_.route_block(facts_).backpressure_pauses[Index(Side::kClient)].Add();
     core_.client.PauseRead(net::Pause::kPeerFull);
   }
@@ -458,6 +466,7 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
     CountUpgrade(UpgradeOutcome::kBackendRefused);
     // From here on it is a plain response, and waits like one.
     upgrade_ = false;
+    sink_.OnNotUpgraded();
     ArmTimer();
   }
   state_ = State::kResponse;
@@ -570,7 +579,7 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
   }
   if (ended) {
     FinishResponse();
-  } else if (core_.client.pending() > core_.high_watermark()) {
+  } else if (core_.IsFull(core_.client)) {
     core_.route_block(facts_).backpressure_pauses[Index(Side::kBackend)].Add();
     core_.backend->PauseRead(net::Pause::kPeerFull);
   }
@@ -606,7 +615,7 @@ void Exchange::OnWritable(Side side) noexcept {
     Break();
     return;
   }
-  if (conn.pending() > core_.low_watermark()) {
+  if (!core_.HasRoom(conn)) {
     return;
   }
   if (side == Side::kClient) {
@@ -650,6 +659,7 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
                     UpgradeOutcome outcome, std::string retry_after) noexcept {
   if (upgrade_) {
     CountUpgrade(outcome);
+    sink_.OnNotUpgraded();
   }
   Abandon();
   reason_ = label;

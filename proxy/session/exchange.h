@@ -36,6 +36,8 @@ struct Upgraded {
 // How an Exchange ends. After any of these it is not called again, but for OnEventStream.
 class ExchangeSink {
  public:
+  // An upgrade is not to be: what the client gets now is a plain answer. Called before it is sent.
+  virtual void OnNotUpgraded() noexcept = 0;
   // The response is complete. `reusable`: the client connection may carry another request;
   // `held`: what the client has sent behind this request.
   virtual void OnExchangeDone(bool reusable, std::string held) noexcept = 0;
@@ -59,7 +61,11 @@ class Exchange final : public net::Mortal {
  public:
   // `conn_sink`: what the conns to backends report to.
   Exchange(Core& core, ExchangeSink& sink, net::ConnSink& conn_sink, RequestFacts& facts) noexcept
-      : core_(core), sink_(sink), conn_sink_(conn_sink), facts_(facts) {}
+      : core_(core),
+        sink_(sink),
+        conn_sink_(conn_sink),
+        facts_(facts),
+        buffered_(core.services.loop) {}
 
   // Begins with an admitted request. `head` and `rest`, what came behind the head, live only
   // during the call.
@@ -120,6 +126,7 @@ class Exchange final : public net::Mortal {
   void TakeFromClient(Bytes bytes) noexcept;
   void ForwardRequestContent(Bytes bytes) noexcept;
   void Hold(Bytes bytes) noexcept;
+  void CountBuffered() noexcept;
   void OnClientEnd(bool broken) noexcept;
 
   void TakeFromBackend(Bytes bytes) noexcept;
@@ -153,6 +160,7 @@ class Exchange final : public net::Mortal {
   std::size_t tried_count_ = 0;
   std::string held_;           // client bytes that are not this request's content
   std::string early_content_;  // request content that came before a backend was connected
+  net::Buffered buffered_;     // both of them
   http::ChunkedDecoder request_chunks_;
   std::uint64_t request_left_ = 0;  // for Framing::kLength
   http::Framing request_framing_ = http::Framing::kNone;

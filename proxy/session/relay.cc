@@ -36,11 +36,19 @@ constexpr Millis kStallSlack{1'000};
 
 constexpr std::size_t kReadAfterSplice = 4 * 1024;
 
+// Above max_buffered: what one read may add to what waits already.
+constexpr std::size_t kReadWhenShort = 4 * 1024;
+
 // When a splice finds less than this, the sender is slow and is read like any other.
 constexpr std::size_t kSpliceWorth = 16 * 1024;
 
 // What 1012 is registered as. drain.reason may speak of a deploy, and this is none.
 constexpr std::string_view kBackendLostReason = "service restart";
+
+// RFC 6455 section 7.4.1.
+constexpr std::uint16_t kGoingAway = 1001;
+constexpr std::uint16_t kPolicyViolation = 1008;
+constexpr std::string_view kClientLostReason = "client lost";
 
 MessageKind KindOf(ws::Opcode opcode) noexcept {
   switch (opcode) {
@@ -60,7 +68,8 @@ MessageKind KindOf(ws::Opcode opcode) noexcept {
 }
 
 ws::FrameRules RulesFor(Side from, bool rsv1, const config::RouteLimits& limits) noexcept {
-  return {from, rsv1, limits.max_message_bytes, limits.max_frames_per_message};
+  return {from, rsv1, limits.max_message_bytes, limits.max_frames_per_message,
+          limits.max_frame_bytes};
 }
 
 // What a CLOSE with `code` is answered with when the other side does not answer it.
@@ -69,16 +78,55 @@ std::uint16_t AnswerTo(std::uint16_t code) noexcept {
   return ws::IsSendableCloseCode(code) ? code : kNormal;
 }
 
-// What our own pings carry. A backend does not send a pong with it unless it answers one of them,
-// and it differs from session to session without being kept.
-using PingPayload = std::array<std::byte, 8>;
+// What our own pings carry: when they were sent, and a number that nobody else can make from it. A
+// peer does not send a pong with it unless it answers one of them. Nothing is kept for it.
+using PingPayload = std::array<std::byte, 16>;
 
-PingPayload PingPayloadOf(const Core& core) noexcept {
-  const std::array<std::uint64_t, 2> words{core.services.ping_secret, core.id};
-  const std::uint64_t hash = balance::HashKey(AsText(std::as_bytes(std::span(words))));
+std::uint64_t SealOf(const Core& core, Side side, std::uint64_t sent_at) noexcept {
+  const std::array<std::uint64_t, 4> words{core.services.ping_secret, core.id, Index(side),
+                                           sent_at};
+  return balance::HashKey(AsText(std::as_bytes(std::span(words))));
+}
+
+PingPayload MakePingPayload(const Core& core, Side side) noexcept {
+  const auto sent_at = static_cast<std::uint64_t>(Now().time_since_epoch().count());
+  const std::array<std::uint64_t, 2> words{sent_at, SealOf(core, side, sent_at)};
   PingPayload payload;
-  std::memcpy(payload.data(), &hash, payload.size());
+  static_assert(sizeof(payload) == sizeof(words));
+  std::memcpy(payload.data(), words.data(), payload.size());
   return payload;
+}
+
+// When the ping was sent that a pong of `side` answers; nothing when it is none of ours. `frame`
+// ends with the pong, whose payload is as long as that of our pings.
+std::optional<Instant> ReadPong(const Core& core, Side side, Bytes frame) noexcept {
+  std::array<std::uint64_t, 2> words{};
+  std::array<std::byte, sizeof(words)> payload;
+  const Bytes end = frame.last(payload.size());
+  std::copy(end.begin(), end.end(), payload.begin());
+  if (side == Side::kClient) {
+    // RFC 6455 section 5.3: the four bytes before the payload mask it.
+    const Bytes mask = frame.last(payload.size() + 4).first(4);
+    for (std::size_t i = 0; i < payload.size(); ++i) {
+      payload[i] ^= mask[i % 4];
+    }
+  }
+  std::memcpy(words.data(), payload.data(), payload.size());
+  if (words[1] != SealOf(core, side, words[0])) {
+    return std::nullopt;
+  }
+  return Instant(Instant::duration(static_cast<Instant::rep>(words[0])));
+}
+
+// How often an idle or slow session is looked at.
+Millis WatchGrain(const config::Route& route) noexcept {
+  constexpr int kParts = 8;
+  Millis grain = Millis::max();
+  if (route.idle_timeout > Millis(0)) {
+    grain = route.idle_timeout / kParts;
+  }
+  return route.on_slow == config::OnSlow::kClose ? std::min(grain, route.slow_timeout / kParts)
+                                                 : grain;
 }
 
 ws::MaskKey RandomMask() noexcept {
@@ -104,6 +152,15 @@ Relay::Relay(Core& core, RelaySink& sink, RequestFacts& facts, const Upgraded& u
     refragmenter_ = std::make_unique<ws::Refragmenter>(limit);
   }
   core_.view->routes[facts_.route].sessions_open[facts_.backend]->Add(1);
+  const config::Route& route = core.route(facts).config;
+  limits_rate_ = route.limits.messages_per_second > 0 || route.limits.bytes_per_second > 0;
+  if (route.idle_timeout > Millis(0) || route.on_slow == config::OnSlow::kClose) {
+    watch_ = std::make_unique<Watch>();
+    watch_->moved_at = began_;
+  }
+  for (const Side side : {Side::kClient, Side::kBackend}) {
+    leg(side).beat_due = NextBeat(side, began_);
+  }
 }
 
 void Relay::Start(Bytes early_client, Bytes early_backend) noexcept {
@@ -175,7 +232,14 @@ void Relay::OnReadable(Side side) noexcept {
 std::size_t Relay::ReadSize(Side side) noexcept {
   Leg& source = leg(side);
   const bool flows = source.bulk && core_.conn(Other(side)).pending() == 0;
-  const std::size_t most = flows ? core_.services.scratch.size() : kUsualRead;
+  std::size_t most = flows ? core_.services.scratch.size() : kUsualRead;
+  if (limits_rate_ && side == Side::kClient) {
+    most = std::min(most, ClientRates::ReadMost(core_.route(facts_).config.limits,
+                                                source.tracker.payload_left()));
+  }
+  if (core_.is_memory_short()) {
+    most = std::min(most, kReadWhenShort);
+  }
   if (!source.spliced) {
     return most;
   }
@@ -196,8 +260,12 @@ bool Relay::Splice(Side from) noexcept {
   }
   net::Conn& destination = core_.conn(Other(from));
   // The last byte of a frame is read, so that its end is seen where all ends are seen.
-  const auto moved = core_.conn(from).SpliceTo(
-      destination, static_cast<std::size_t>(std::min<std::uint64_t>(left - 1, kSpliceMost)));
+  std::uint64_t most = std::min<std::uint64_t>(left - 1, kSpliceMost);
+  if (limits_rate_ && from == Side::kClient) {
+    most = std::min<std::uint64_t>(most,
+                                   ClientRates::ReadMost(core_.route(facts_).config.limits, left));
+  }
+  const auto moved = core_.conn(from).SpliceTo(destination, static_cast<std::size_t>(most));
   if (!moved) {
     return false;
   }
@@ -207,6 +275,11 @@ bool Relay::Splice(Side from) noexcept {
       source.spliced = true;
       source.bulk = moved->bytes >= kSpliceWorth;
       CountForwarded(from, moved->bytes);
+      if (limits_rate_ && from == Side::kClient) {
+        const Instant now = core_.services.loop.now();
+        rates().NoteBytes(core_.route(facts_).config.limits, now, moved->bytes);
+        KeepRates(now);
+      }
       break;
     case IoStatus::kWouldBlock:
       source.bulk = destination.pending() > 0;  // else it is the source that has run dry
@@ -220,7 +293,7 @@ bool Relay::Splice(Side from) noexcept {
   }
   if (destination.write_failed()) {
     StopForwarding(from);
-  } else if (destination.pending() > core_.high_watermark() ||
+  } else if (core_.IsFull(destination) ||
              (destination.pending() > 0 && moved->status == IoStatus::kWouldBlock)) {
     HoldBack(from);
   }
@@ -267,17 +340,23 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
     }
     if (step.event == Event::kMessageEnd) {
       const ws::Opcode opcode = source.tracker.opcode();
-      if (opcode == ws::Opcode::kPong && from == Side::kBackend) {
+      if (opcode == ws::Opcode::kPong) {
         forward_whole();  // what was held back may be the start of a frame before the pong
       }
-      if (opcode == ws::Opcode::kPong && from == Side::kBackend &&
-          SwallowPong(source, bytes.subspan(whole, step.consumed))) {
+      if (opcode == ws::Opcode::kPong && SwallowPong(from, bytes.subspan(whole, step.consumed))) {
         whole += step.consumed;
         sent = whole;
         if (whole == bytes.size()) {
           break;
         }
         continue;
+      }
+      if (from == Side::kClient && !MayPass(opcode)) {
+        forward_whole();
+        StopForwarding(from);
+        CountMessages(from, run);
+        CloseFor(metrics::OwnClose::kRate, kPolicyViolation, "too many control frames");
+        return;
       }
       if (!run.Extend(opcode, source.tracker.message_bytes())) {
         CountMessages(from, run);
@@ -308,6 +387,11 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
     }
   }
   CountMessages(from, run);
+  if (limits_rate_ && from == Side::kClient) {
+    const Instant now = core_.services.loop.now();
+    rates().NoteBytes(core_.route(facts_).config.limits, now, bytes.size());
+    KeepRates(now);
+  }
   if (stage_ != Stage::kOpen && !done_) {
     Advance();
   } else if (source.close_in && !done_) {
@@ -317,57 +401,93 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
 
 // Heartbeats (RFC 6455 section 5.5.2).
 
-Instant Relay::NextBeat(Instant began) const noexcept {
-  const Millis interval = core_.route(facts_).config.heartbeat.interval;
-  if (interval == Millis(0)) {
-    return Instant::max();
-  }
-  // Spread: the sessions that came back together after a restart do not ping together.
-  return began + interval / 2 +
-         Millis(static_cast<Millis::rep>(core_.services.random.Unit() *
-                                         static_cast<double>(interval.count()) / 2));
+const config::Heartbeat& Relay::heartbeat(Side side) const noexcept {
+  const config::Heartbeats& both = core_.route(facts_).config.heartbeat;
+  return side == Side::kClient ? both.client : both.backend;
 }
 
-Instant Relay::Beat(Instant now) noexcept {
-  Leg& backend = leg(Side::kBackend);
-  if (is_ending()) {
-    return Instant::max();
-  }
-  if (pinged_) {
-    return now + core_.route(facts_).config.heartbeat.interval;  // what it says counts as an answer
-  }
-  if (!backend.heard) {
-    Ping();
-  }
-  backend.heard = false;
-  return now + core_.route(facts_).config.heartbeat.interval;
+// Silence is looked for in halves of the interval, so that it is noticed when it has lasted for one
+// and not for nearly two. Somewhat less than a half, drawn: the sessions that came back together
+// after a restart do not ping together.
+Instant Relay::NextBeat(Side side, Instant from) const noexcept {
+  const double half = static_cast<double>(heartbeat(side).interval.count()) / 2;
+  return from + Millis(static_cast<Millis::rep>(half * (0.9 + 0.1 * core_.services.random.Unit())));
 }
 
-void Relay::Ping() noexcept {
-  if (leg(Side::kClient).discard) {
+Instant Relay::FirstLook() const noexcept {
+  Instant first = Instant::max();
+  for (const Side side : {Side::kClient, Side::kBackend}) {
+    if (heartbeat(side).interval > Millis(0)) {
+      first = std::min(first, leg(side).beat_due);
+    }
+  }
+  return watch_ ? std::min(first, began_ + WatchGrain(core_.route(facts_).config)) : first;
+}
+
+Instant Relay::LookAfter(Instant now) noexcept {
+  Instant next = Instant::max();
+  for (const Side side : {Side::kClient, Side::kBackend}) {
+    if (is_ending()) {
+      return Instant::max();  // from here on it has deadlines of its own
+    }
+    next = std::min(next, Beat(side, now));
+  }
+  return watch_ && !is_ending() ? std::min(next, WatchOver(now)) : next;
+}
+
+// Returns when to look at the side again.
+Instant Relay::Beat(Side side, Instant now) noexcept {
+  const config::Heartbeat& beat = heartbeat(side);
+  if (beat.interval == Millis(0)) {
+    return Instant::max();
+  }
+  Leg& one = leg(side);
+  if (now >= one.beat_due) {
+    if (one.pinged) {
+      OnPingDue(side, now);
+    } else if (!one.heard) {
+      Ping(side, now);
+    } else {
+      one.heard = false;
+    }
+    if (!one.pinged) {
+      one.beat_due = NextBeat(side, now);
+    }
+  }
+  // The answer to a ping is not waited for to the last: after it the side is to be looked at when
+  // it has been silent again.
+  return one.pinged ? std::min(one.beat_due, now + beat.interval / 2) : one.beat_due;
+}
+
+void Relay::Ping(Side to, Instant now) noexcept {
+  if (leg(Other(to)).discard) {
     return;
   }
-  if (AtFrameBoundary(Side::kClient)) {
-    const PingPayload payload = PingPayloadOf(core_);
-    core_.backend->Write(ws::MakePing(payload, RandomMask()).bytes());
-  } else if (core_.backend->pending() == 0) {
-    return;  // it takes what comes of the client's frame; the next beat comes soon
+  Leg& one = leg(to);
+  net::Conn& conn = core_.conn(to);
+  // Where bytes are on their way to the side the ping comes behind them, or has no place inside a
+  // frame that does not move on: then that the side reads is a sign of life too.
+  const std::size_t ahead = conn.unacknowledged();
+  if (AtFrameBoundary(Other(to))) {
+    const PingPayload payload = MakePingPayload(core_, to);
+    const auto mask = to == Side::kBackend ? std::optional(RandomMask()) : std::nullopt;
+    conn.Write(ws::MakePing(payload, mask).bytes());
+  } else if (conn.pending() == 0) {
+    return;  // it takes what comes of the other side's frame; the next beat comes soon
   }
-  // Where bytes wait for the backend the ping waits behind them, or has no place inside a frame
-  // that does not move on: then that the backend reads is a sign of life too.
-  const std::size_t pending = core_.backend->pending();
-  awaits_reading_ = pending > 0;
-  if (awaits_reading_) {
-    ending().seen_at_timer = leg(Side::kClient).bytes - pending;
+  one.awaits_reading = ahead > 0;
+  if (one.awaits_reading) {
+    ending().taken_at_ping[Index(to)] = leg(Other(to)).bytes - ahead;
   }
-  pinged_ = true;
-  leg(Side::kBackend).heard = false;
-  ArmTimer(core_.route(facts_).config.heartbeat.timeout);
+  one.pinged = true;
+  one.heard = false;
+  one.beat_due = now + heartbeat(to).timeout;
 }
 
 // True for the answer to a ping of ours, which goes no further. `frame_end`: the frame, or, when
 // its start was held back, what has come of it now.
-bool Relay::SwallowPong(Leg& source, Bytes frame_end) noexcept {
+bool Relay::SwallowPong(Side from, Bytes frame_end) noexcept {
+  Leg& source = leg(from);
   // With discard nothing goes further anyway, and the start of the frame was not kept.
   if (source.discard || source.tracker.message_bytes() != std::tuple_size_v<PingPayload>) {
     return false;
@@ -377,47 +497,146 @@ bool Relay::SwallowPong(Leg& source, Bytes frame_end) noexcept {
     whole = *source.carry;
   }
   whole += AsText(frame_end);
-  const PingPayload payload = PingPayloadOf(core_);
-  if (!std::string_view(whole).ends_with(AsText(payload))) {
+  const std::optional<Instant> sent_at = ReadPong(core_, from, AsBytes(whole));
+  if (!sent_at) {
     return false;
   }
   source.carry.reset();
-  if (pinged_) {
-    pinged_ = false;
-    block_.pings[0].Add();
-    if (!is_ending()) {
-      timer_.Cancel();  // in an ending it is another deadline
-    }
+  if (source.pinged) {
+    source.pinged = false;
+    source.beat_due = NextBeat(from, core_.services.loop.now());
+    block_.pings[Index(from)][0].Add();
+    block_.rtt_seconds[Index(from)].Observe(
+        std::chrono::duration<double>(Now() - *sent_at).count());
   }
   return true;
 }
 
-void Relay::OnPingTimeout() noexcept {
-  pinged_ = false;
-  if (leg(Side::kBackend).heard || core_.backend->HasInput()) {
-    // It says something, if not what was asked. What waits to be read counts too: its client may be
-    // too slow for it, or we ourselves.
-    block_.pings[0].Add();
-    timer_.Cancel();
+// The time for an answer is over.
+void Relay::OnPingDue(Side side, Instant now) noexcept {
+  Leg& one = leg(side);
+  net::Conn& conn = core_.conn(side);
+  one.pinged = false;
+  if (one.heard || conn.HasInput()) {
+    // It says something, if not what was asked. What waits to be read counts too: the other side
+    // may be too slow for it, or we ourselves.
+    block_.pings[Index(side)][0].Add();
     return;
   }
-  const Millis timeout = core_.route(facts_).config.heartbeat.timeout;
-  if (awaits_reading_ &&
-      leg(Side::kClient).bytes - core_.backend->pending() != ending().seen_at_timer) {
-    Ping();  // it has read on, if slowly: asked anew, from where it is now
+  // What is on its way may be more than has come from the other side: our own frames, and what TLS
+  // adds. So a difference below zero is none.
+  const auto taken = static_cast<std::int64_t>(
+      leg(Other(side)).bytes - conn.unacknowledged() -
+      (one.awaits_reading ? ending().taken_at_ping[Index(side)] : 0));
+  if (one.awaits_reading && taken > 0) {
+    Ping(side, now);  // it has read on, if slowly: asked anew, from where it is now
     return;
   }
-  const Instant now = core_.services.loop.now();
   // After a pause the timers run by their due times: ours may come before the one that notes it.
   if (now - core_.services.tick_due > kStall ||
-      now - core_.services.stalled_at < timeout + kStallSlack) {
-    Ping();  // we have stood still ourselves: it gets another chance, if not now, with the next
-             // beat
+      now - core_.services.stalled_at < heartbeat(side).timeout + kStallSlack) {
+    Ping(side, now);  // we have stood still ourselves: it gets another chance, if not now, with the
+                      // next beat
     return;
   }
-  block_.pings[1].Add();
-  hung_ = true;
-  OnEnd(Side::kBackend, true);
+  block_.pings[Index(side)][1].Add();
+  one.hung = true;
+  if (side == Side::kBackend) {
+    OnEnd(side, true);
+  } else {
+    OnHungClient();
+  }
+}
+
+// Nobody is there who could take a CLOSE or answer it: the client is cut. Its backend is told.
+void Relay::OnHungClient() noexcept {
+  ending().why = "ping_timeout";
+  Initiate(ClosedBy::kClient, 0);
+  if (AtFrameBoundary(Side::kClient)) {
+    WriteClose(Side::kBackend, kGoingAway, kClientLostReason);
+  }
+  core_.client.Abort();
+  OnEnd(Side::kClient, true);
+}
+
+// Idle sessions and slow clients.
+
+Instant Relay::WatchOver(Instant now) noexcept {
+  const config::Route& route = core_.route(facts_).config;
+  const std::uint64_t seen = leg(Side::kClient).bytes + leg(Side::kBackend).bytes;
+  if (seen != watch_->seen) {
+    watch_->seen = seen;
+    watch_->moved_at = now;
+  }
+  if (route.idle_timeout > Millis(0) && now - watch_->moved_at >= route.idle_timeout) {
+    CloseFor(metrics::OwnClose::kIdle, kGoingAway, "idle timeout");
+    return Instant::max();
+  }
+  if (route.on_slow == config::OnSlow::kClose && watch_->full_since != Instant() &&
+      now - watch_->full_since >= route.slow_timeout) {
+    CloseFor(metrics::OwnClose::kSlow, kPolicyViolation, "too slow");
+    return Instant::max();
+  }
+  return now + WatchGrain(route);
+}
+
+void Relay::CloseFor(metrics::OwnClose cause, std::uint16_t code,
+                     std::string_view reason) noexcept {
+  OurClose close;
+  close.client_code = code;
+  close.reason = reason;
+  close.why = metrics::Name(cause);
+  close.cause = cause;
+  close.finish_message = cause == metrics::OwnClose::kIdle;
+  BeginClose(close);
+}
+
+// What a client may send.
+
+ClientRates& Relay::rates() noexcept {
+  if (!rates_) {
+    rates_ = std::make_unique<ClientRates>();
+  }
+  return *rates_;
+}
+
+// False for a control frame of the client that is one too many: it ends the session.
+bool Relay::MayPass(ws::Opcode opcode) noexcept {
+  if (opcode != ws::Opcode::kPing && opcode != ws::Opcode::kPong) {
+    return true;
+  }
+  const config::RouteLimits& limits = core_.route(facts_).config.limits;
+  if (is_ending() || limits.control_frames_per_second == 0 ||
+      rates().TakeControlFrame(limits, core_.services.loop.now())) {
+    return true;
+  }
+  core_.services.block.rate_limited[metrics::Refused::kControlFrames].Add();
+  return false;
+}
+
+// Called when something has come of a client whose messages or bytes are limited.
+void Relay::KeepRates(Instant now) noexcept {
+  const Instant within_at = rates().within_at();
+  if (within_at <= now || is_ending()) {
+    return;
+  }
+  if (!core_.client.IsPaused(Pause::kRate)) {
+    using metrics::Refused;
+    core_.services.block
+        .rate_limited[rates().is_over_by_bytes() ? Refused::kBytes : Refused::kMessages]
+        .Add();
+  }
+  if (core_.route(facts_).config.limits.on_limit == config::OnLimit::kClose) {
+    CloseFor(metrics::OwnClose::kRate, kPolicyViolation, "too much at once");
+    return;
+  }
+  core_.client.PauseRead(Pause::kRate);
+  rates().resume.Arm<&Relay::OnWithinRates>(core_.services.loop.base(),
+                                            std::chrono::ceil<Millis>(within_at - now), this);
+}
+
+void Relay::OnWithinRates(short) noexcept {
+  core_.client.ResumeRead(Pause::kRate);
 }
 
 void Relay::CountMessages(Side from, const MessageRun& run) noexcept {
@@ -428,6 +647,9 @@ void Relay::CountMessages(Side from, const MessageRun& run) noexcept {
   leg(from).messages += run.count;
   if (run.opcode == ws::Opcode::kText || run.opcode == ws::Opcode::kBinary) {
     block_.message_bytes[Index(from)].Observe(run.bytes, run.count);
+    if (limits_rate_ && from == Side::kClient) {
+      rates().NoteMessages(core_.route(facts_).config.limits, core_.services.loop.now(), run.count);
+    }
   }
 }
 
@@ -460,7 +682,7 @@ void Relay::Forward(Side from, Bytes bytes) noexcept {
     return;
   }
   CountForwarded(from, bytes.size());
-  if (destination.pending() > core_.high_watermark()) {
+  if (core_.IsFull(destination)) {
     HoldBack(from);
   }
 }
@@ -476,6 +698,9 @@ void Relay::HoldBack(Side from) noexcept {
   if (!conn.IsPaused(Pause::kPeerFull)) {
     block_.backpressure_pauses[Index(from)].Add();
     conn.PauseRead(Pause::kPeerFull);
+    if (watch_ && from == Side::kBackend) {
+      watch_->full_since = core_.services.loop.now();
+    }
   }
 }
 
@@ -487,7 +712,10 @@ void Relay::OnWritable(Side side) noexcept {
   if (conn.write_failed()) {
     StopForwarding(Other(side));
   }
-  if (conn.pending() <= core_.low_watermark()) {
+  if (core_.HasRoom(conn)) {
+    if (watch_ && side == Side::kClient) {
+      watch_->full_since = Instant();
+    }
     // Also when writing has failed: what the other side still says must be read to its end.
     core_.conn(Other(side)).ResumeRead(Pause::kPeerFull);
   }
@@ -579,6 +807,7 @@ void Relay::OnEnd(Side side, bool broken) noexcept {
     // Nobody is left to read what the other side says; it is read to its end and dropped.
     StopForwarding(Other(side));
     there.ResumeRead(Pause::kPeerFull);
+    there.ResumeRead(Pause::kRate);
   }
   if (stage_ != Stage::kOpen) {
     Advance();
@@ -603,16 +832,18 @@ void Relay::OnLost(Side side) noexcept {
     if (ending().why.empty()) {
       ending().why = "client_lost";
     }
-    // The backend learns it as it would without us: by the end of the stream.
-    there.FinishWrite();
+    if (!source.hung || !other.close_out) {
+      // The backend learns it as it would without us: by the end of the stream.
+      there.FinishWrite();
+    }
   } else {
     const std::uint16_t code = core_.route(facts_).close_code;
     if (by_ == ClosedBy::kCount) {
       using metrics::BackendFailure;
       core_.backend_block(facts_)
-          .failures[hung_ ? BackendFailure::kHung : BackendFailure::kLost]
+          .failures[source.hung ? BackendFailure::kHung : BackendFailure::kLost]
           .Add();
-      ending().why = torn ? "backend_lost_in_frame" : hung_ ? "ping_timeout" : "backend_lost";
+      ending().why = torn ? "backend_lost_in_frame" : source.hung ? "ping_timeout" : "backend_lost";
       Initiate(ClosedBy::kBackend, torn ? 0 : code);
     }
     if (stage_ == Stage::kOpen && !other.close_out) {
@@ -762,6 +993,7 @@ void Relay::Advance() noexcept {
     }
     // From here on both sides are read to their end.
     client_conn.ResumeRead(Pause::kDraining);
+    client_conn.ResumeRead(Pause::kRate);
     client_conn.ResumeRead(Pause::kPeerFull);
     backend_conn.ResumeRead(Pause::kPeerFull);
     EnterStage(Stage::kAwaitClient, close_timeout);
@@ -799,11 +1031,6 @@ void Relay::OnTimer(short) noexcept {
       Advance();
       return;
     case Stage::kOpen:
-      if (pinged_ && !is_ending()) {
-        OnPingTimeout();
-        return;
-      }
-      break;
     case Stage::kAwaitClient:
       break;
   }

@@ -24,6 +24,7 @@
 #include <string>
 #include <string_view>
 
+#include "proxy/session/client_rates.h"
 #include "proxy/session/core.h"
 #include "proxy/ws/frame_tracker.h"
 #include "proxy/ws/refragmenter.h"
@@ -73,11 +74,12 @@ class Relay final : public net::Mortal {
   // Ends the session with a CLOSE of ours, in order. Does nothing when it is ending already.
   void BeginClose(const OurClose& close) noexcept;
 
-  // Once in heartbeat.interval: pings a backend that was silent since the last call, and gives it
-  // heartbeat.timeout to say something. Returns when the next call is due.
-  [[nodiscard]] Instant Beat(Instant now) noexcept;
-  // When the first call is due, for a relay that began at `began`.
-  [[nodiscard]] Instant NextBeat(Instant began) const noexcept;
+  // What a session needs from time to time: pings for a side that is silent, the end of one that
+  // does not answer, of a session in which nothing passes, and of one whose client is too slow.
+  // Returns when the next call is due.
+  [[nodiscard]] Instant LookAfter(Instant now) noexcept;
+  // When the first call is due.
+  [[nodiscard]] Instant FirstLook() const noexcept;
 
   [[nodiscard]] std::uint64_t key_hash() const noexcept { return key_hash_; }
   [[nodiscard]] RelayTotals totals() const noexcept;
@@ -107,6 +109,8 @@ class Relay final : public net::Mortal {
     std::unique_ptr<std::string> carry;  // the start of a frame from this side, not forwarded yet
     std::uint64_t bytes = 0;             // forwarded from this side
     std::uint64_t messages = 0;
+    // When it is looked whether the side is silent; with `pinged`, until when it may answer.
+    Instant beat_due{};
     std::uint16_t code = 0;             // of the first CLOSE seen on this leg, either way
     bool bulk : 1 = false;              // the last read or splice brought a lot at once
     bool spliced : 1 = false;           // the last bytes from it were spliced
@@ -115,6 +119,9 @@ class Relay final : public net::Mortal {
     bool lost : 1 = false;              // the side ended without a CLOSE
     bool bad : 1 = false;               // it broke the frame rules; it is not parsed any more
     bool heard : 1 = false;             // something came from this side since the last beat
+    bool pinged : 1 = false;            // a ping of ours to this side waits for its pong
+    bool awaits_reading : 1 = false;    // with pinged: bytes waited for the side at that time
+    bool hung : 1 = false;              // the side did not answer the ping
     bool discard : 1 = false;           // what still comes from this side is read and dropped
     bool stopped_at_frame : 1 = false;  // with discard: where forwarding stopped
     bool stopped_at_message : 1 = false;
@@ -135,11 +142,19 @@ class Relay final : public net::Mortal {
     }
   };
 
-  // What only a session that is about to end has to know.
+  // Where the route ends sessions that are idle, or whose clients are slow.
+  struct Watch {
+    std::uint64_t seen = 0;  // bytes forwarded so far, at the last look
+    Instant moved_at{};      // the first look that saw so much
+    Instant full_since{};    // since when the backend is not read for the client's sake; or none
+  };
+
+  // What only a session that is about to end, or in trouble, has to know.
   struct Ending {
     OurClose ours;
     std::string_view why;             // static word for the access log
     std::uint64_t seen_at_timer = 0;  // bytes forwarded so far, at the last deadline
+    std::array<std::uint64_t, kSides> taken_at_ping{};  // bytes that the side had taken by then
     std::size_t pending_at_timer = static_cast<std::size_t>(-1);
     unsigned extensions = 0;
   };
@@ -148,9 +163,19 @@ class Relay final : public net::Mortal {
   [[nodiscard]] const Leg& leg(Side side) const noexcept { return legs_[Index(side)]; }
   [[nodiscard]] Ending& ending() noexcept;
 
-  void Ping() noexcept;
-  void OnPingTimeout() noexcept;
-  [[nodiscard]] bool SwallowPong(Leg& source, Bytes frame_end) noexcept;
+  [[nodiscard]] const config::Heartbeat& heartbeat(Side side) const noexcept;
+  [[nodiscard]] Instant NextBeat(Side side, Instant from) const noexcept;
+  [[nodiscard]] Instant Beat(Side side, Instant now) noexcept;
+  void Ping(Side to, Instant now) noexcept;
+  void OnPingDue(Side side, Instant now) noexcept;
+  void OnHungClient() noexcept;
+  [[nodiscard]] bool SwallowPong(Side from, Bytes frame_end) noexcept;
+  [[nodiscard]] Instant WatchOver(Instant now) noexcept;
+  void CloseFor(metrics::OwnClose cause, std::uint16_t code, std::string_view reason) noexcept;
+  [[nodiscard]] ClientRates& rates() noexcept;
+  [[nodiscard]] bool MayPass(ws::Opcode opcode) noexcept;
+  void KeepRates(Instant now) noexcept;
+  void OnWithinRates(short what) noexcept;
   [[nodiscard]] std::size_t ReadSize(Side side) noexcept;
   [[nodiscard]] bool Splice(Side from) noexcept;
   void Take(Side from, Bytes bytes) noexcept;
@@ -190,16 +215,16 @@ class Relay final : public net::Mortal {
   net::Timer timer_;
   std::unique_ptr<ws::Refragmenter> refragmenter_;  // of what goes to the client; null: as it comes
   std::unique_ptr<Ending> ending_;                  // made when it is first asked for: see ending()
+  std::unique_ptr<ClientRates> rates_;              // the same: see rates()
+  std::unique_ptr<Watch> watch_;                    // null: the route does not ask for it
   Instant began_;
   std::uint64_t key_hash_;
   unsigned reads_ = 0;                                // for sampling relay_seconds
   std::uint16_t code_ = 0;                            // what closes_total says
   metrics::ClosedBy by_ = metrics::ClosedBy::kCount;  // kCount: nobody yet
   Stage stage_ = Stage::kOpen;
-  std::uint8_t patience_ = 0;        // deadlines that have passed in this stage
-  bool pinged_ : 1 = false;          // a ping of ours waits for its pong, and timer_ for that
-  bool awaits_reading_ : 1 = false;  // with pinged_: bytes waited for the backend at that time
-  bool hung_ : 1 = false;            // the backend did not answer the ping
+  std::uint8_t patience_ = 0;     // deadlines that have passed in this stage
+  bool limits_rate_ : 1 = false;  // the route limits messages or bytes
   bool forced_ : 1 = false;
   bool done_ : 1 = false;
 };

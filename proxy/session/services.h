@@ -1,6 +1,7 @@
 // What a worker lends to its sessions. One per worker; outlives every session of it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -15,7 +16,7 @@
 #include "proxy/log/access_log.h"
 #include "proxy/metrics/blocks.h"
 #include "proxy/net/loop.h"
-#include "proxy/session/ip_counter.h"
+#include "proxy/session/ip_table.h"
 #include "proxy/session/snapshot.h"
 #include "proxy/tls/server_context.h"
 
@@ -114,6 +115,13 @@ struct Introduction {
 // blamed for may be our own doing.
 inline constexpr Millis kStall{1'000};
 
+// What the sessions of all workers use together. Written when an upgrade begins or ends, and in
+// steps of some size when bytes wait.
+struct InUse {
+  std::atomic<std::size_t> handshakes{0};  // upgrades between their head and the answer
+  std::atomic<std::int64_t> buffered{0};  // bytes that wait for slow peers; see Loop::ShareBuffered
+};
+
 struct Services {
   net::Loop& loop;
   std::span<std::byte> scratch;          // input of the turn; at least kUsualRead
@@ -121,7 +129,8 @@ struct Services {
   http::ResponseParser response_parser;  // the same
   Random& random;
   log::AccessLog& access_log;
-  IpCounter& ips;
+  IpTable& ips;
+  InUse& in_use;
   metrics::WorkerBlock& block;
   SessionOwner& owner;
   LocalPtr<const View> view;

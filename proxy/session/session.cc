@@ -28,6 +28,13 @@ constexpr Millis kLingerMost{120'000};
 // A connection above a limit is there only to be told so.
 constexpr Millis kSurplusPatience{1'000};
 
+// A duration in seconds, rounded up, within what a client can be told.
+unsigned SecondsUp(Instant::duration wait) noexcept {
+  constexpr std::int64_t kMost = 3600;
+  return static_cast<unsigned>(
+      std::clamp<std::int64_t>(std::chrono::ceil<std::chrono::seconds>(wait).count(), 1, kMost));
+}
+
 std::string_view FieldValue(const http::RequestHead& head, http::FieldId id) noexcept {
   const http::Field* field = Find(head.fields, id);
   return field == nullptr ? std::string_view() : field->value;
@@ -72,9 +79,11 @@ void Session::Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noex
 }
 
 void Session::CountAddress() {
-  if (const std::size_t most = core_.config().limits.connections_per_ip; most > 0) {
+  // A trusted proxy comes with the connections of many clients.
+  if (const std::size_t most = core_.config().limits.connections_per_ip;
+      most > 0 && !core_.view->snapshot->IsTrusted(core_.peer)) {
     ip_counted_ = true;
-    const std::size_t now = core_.services.ips.Add(core_.peer.Ip());
+    const std::size_t now = core_.services.ips.AddConnection(core_.peer);
     over_ip_limit_ = now > most;
     surplus_ = now > most * 2;
   }
@@ -154,7 +163,7 @@ void Session::OnWritable(net::Conn& conn) noexcept {
     case Phase::kHead:
       if (conn.write_failed()) {
         Close();
-      } else if (conn.pending() <= core_.low_watermark() && conn.IsPaused(net::Pause::kPeerFull)) {
+      } else if (core_.HasRoom(conn) && conn.IsPaused(net::Pause::kPeerFull)) {
         conn.ResumeRead(net::Pause::kPeerFull);
         if (has_partial()) {
           TakeHead({});
@@ -339,7 +348,7 @@ void Session::TakeHead(Bytes bytes) noexcept {
   std::unique_ptr<PartialHead> kept = TakePartial();
   http::RequestParser* own_parser = nullptr;  // knows the start of `bytes`, if set
   if (kept) {
-    kept->bytes += AsText(bytes);
+    kept->Append(bytes);
     bytes = AsBytes(kept->bytes);
     own_parser = &kept->parser;
   }
@@ -355,7 +364,7 @@ void Session::TakeHead(Bytes bytes) noexcept {
       own_parser = &kept->parser;
       continue;
     }
-    if (core_.client.pending() > core_.high_watermark()) {
+    if (core_.IsFull(core_.client)) {
       // The client does not read its answers: it gets no further ones, and we hold no more.
       KeepHead(bytes);
       core_.client.PauseRead(net::Pause::kPeerFull);
@@ -387,7 +396,8 @@ void Session::TakeHead(Bytes bytes) noexcept {
 }
 
 void Session::KeepHead(Bytes bytes) noexcept {
-  work_ = std::make_unique<PartialHead>(bytes, core_.view->snapshot->head_limits);
+  work_ =
+      std::make_unique<PartialHead>(core_.services.loop, bytes, core_.view->snapshot->head_limits);
 }
 
 // Takes one request from the front of `bytes`.
@@ -430,13 +440,13 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
                                                 "",
                                                 "max_connections",
                                                 metrics::UpgradeOutcome::kLimit,
-                                                true}
+                                                1}
                                       : Refusal{429,
                                                 "Too many connections from this address.",
                                                 "",
                                                 "connections_per_ip",
                                                 metrics::UpgradeOutcome::kLimit,
-                                                true};
+                                                1};
     core_.services.block
         .rate_limited[over_limit_ ? metrics::Refused::kConnections
                                   : metrics::Refused::kConnectionsPerIp]
@@ -450,8 +460,82 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
     }
     return Refuse(head, *admission.refusal) ? Taken::kAnswered : Taken::kElsewhere;
   }
+  if (admission.upgrade) {
+    if (const auto limit = LimitOf(sender)) {
+      return Refuse(head, *limit) ? Taken::kAnswered : Taken::kElsewhere;
+    }
+  }
   BeginExchange(head, sender, std::move(admission), bytes);
   return Taken::kElsewhere;
+}
+
+// The limit that an upgrade would go beyond. Without one it is counted; see EndCounts.
+std::optional<Refusal> Session::LimitOf(const Sender& sender) noexcept {
+  using metrics::Refused;
+  using metrics::UpgradeOutcome;
+  const config::Limits& limits = core_.config().limits;
+  const Route& route = core_.route(facts_);
+  const auto count = [this](Refused reason) { core_.services.block.rate_limited[reason].Add(); };
+  if (limits.upgrades_per_ip > 0) {
+    const auto forwarded = sender.client_ip == sender.peer_ip
+                               ? Result<net::Address>(core_.peer)
+                               : net::Address::FromNumeric(sender.client_ip, 0);
+    const TokenRate rate{limits.upgrades_per_ip, static_cast<double>(limits.upgrades_per_ip_burst)};
+    const auto wait = core_.services.ips.TakeUpgrade(forwarded ? *forwarded : core_.peer, rate,
+                                                     core_.services.loop.now());
+    if (wait) {
+      count(Refused::kUpgradesPerIp);
+      return Refusal{429,
+                     "Too many upgrades from this address.",
+                     "",
+                     "upgrades_per_ip",
+                     UpgradeOutcome::kLimit,
+                     SecondsUp(*wait)};
+    }
+  }
+  if (core_.is_memory_short()) {
+    count(Refused::kMemory);
+    return Refusal{
+        503, "This server is short of memory.", "", "max_buffered", UpgradeOutcome::kLimit, 1};
+  }
+  // Counted first and asked then, so that several workers together let in no more.
+  handshake_counted_ = true;
+  route_counted_ = true;
+  const std::size_t handshakes =
+      core_.services.in_use.handshakes.fetch_add(1, std::memory_order_relaxed);
+  const std::size_t open = route.state->open.fetch_add(1, std::memory_order_relaxed);
+  if (limits.max_handshakes > 0 && handshakes >= limits.max_handshakes) {
+    EndCounts();
+    count(Refused::kHandshakes);
+    return Refusal{
+        503, "Too many upgrades are under way.", "", "max_handshakes", UpgradeOutcome::kLimit, 1};
+  }
+  if (const std::size_t most = route.config.limits.max_connections; most > 0 && open >= most) {
+    EndCounts();
+    count(Refused::kRouteConnections);
+    return Refusal{503,
+                   "This route has all the sessions it may have.",
+                   "",
+                   "route_max_connections",
+                   UpgradeOutcome::kLimit,
+                   1};
+  }
+  return std::nullopt;
+}
+
+void Session::EndHandshakeCount() noexcept {
+  if (handshake_counted_) {
+    handshake_counted_ = false;
+    core_.services.in_use.handshakes.fetch_sub(1, std::memory_order_relaxed);
+  }
+}
+
+void Session::EndCounts() noexcept {
+  EndHandshakeCount();
+  if (route_counted_) {
+    route_counted_ = false;
+    core_.route(facts_).state->open.fetch_sub(1, std::memory_order_relaxed);
+  }
 }
 
 void Session::FindSender(const http::RequestHead& head, Sender& sender) const {
@@ -512,8 +596,8 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
     core_.route_block(facts_).upgrades[*refusal.outcome].Add();
   }
   std::string extra(refusal.extra);
-  if (refusal.retry_after) {
-    extra += RetryAfter(core_.services.random);
+  if (refusal.retry_after != 0) {
+    extra += RetryAfter(core_.services.random, refusal.retry_after);
   }
   // Content that nobody will read would be taken for the next request.
   const bool has_content = head.framing == http::Framing::kChunked ||
@@ -589,6 +673,7 @@ void Session::DropWork() noexcept {
 void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
   LogRequest(exchange().reason());
   const bool lasted = lasting();
+  EndCounts();
   DropWork();
   if (lasted) {
     core_.services.owner.OnLastingOver(*this);
@@ -608,6 +693,7 @@ void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
 
 void Session::OnUpgraded(const Upgraded& upgraded, std::string early_client,
                          Bytes early_backend) noexcept {
+  EndHandshakeCount();
   DropWork();
   phase_ = Phase::kRelay;
   RelaySink& sink = *this;
@@ -733,7 +819,7 @@ Instant Session::AgeDue() const noexcept {
 }
 
 Instant Session::FirstLook() const noexcept {
-  return phase_ == Phase::kRelay ? std::min(AgeDue(), relay().NextBeat(facts_.began)) : AgeDue();
+  return phase_ == Phase::kRelay ? std::min(AgeDue(), relay().FirstLook()) : AgeDue();
 }
 
 Instant Session::LookAfter(Instant now) noexcept {
@@ -751,7 +837,7 @@ Instant Session::LookAfter(Instant now) noexcept {
     return now + core_.config().drain.grace;
   }
   if (phase_ == Phase::kRelay) {
-    next = std::min(next, relay().Beat(now));
+    next = std::min(next, relay().LookAfter(now));
   }
   return next;
 }
@@ -819,12 +905,13 @@ void Session::Close() noexcept {
     return;
   }
   phase_ = Phase::kClosed;
+  EndCounts();
   core_.timer.Cancel();
   core_.DropBackend();
   core_.client.Close();
   core_.listener->block->connections_open.Add(-1);
   if (ip_counted_) {
-    core_.services.ips.Remove(core_.peer.Ip());
+    core_.services.ips.RemoveConnection(core_.peer);
   }
   if (core_.introduced) {
     core_.introduced = false;

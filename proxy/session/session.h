@@ -106,11 +106,19 @@ class Session final : public net::Mortal,
   // Bytes of the client that wait: a head that is not complete, or requests that were sent before
   // the answers to earlier ones were read. The parser has seen none of them, or all without an end.
   struct PartialHead final : net::Mortal {
-    PartialHead(Bytes its_bytes, const http::HeadLimits& limits)
-        : bytes(AsText(its_bytes)), parser(limits) {}
+    PartialHead(net::Loop& loop, Bytes its_bytes, const http::HeadLimits& limits)
+        : parser(limits), counted(loop) {
+      Append(its_bytes);
+    }
+
+    void Append(Bytes more) {
+      bytes += AsText(more);
+      counted.Set(bytes.size());
+    }
 
     std::string bytes;
     http::RequestParser parser;
+    net::Buffered counted;
   };
 
   // A PROXY header that is not complete.
@@ -155,6 +163,7 @@ class Session final : public net::Mortal,
   void OnConnected(net::Conn& conn, int error) noexcept override;
 
   // ExchangeSink
+  void OnNotUpgraded() noexcept override { EndCounts(); }
   void OnExchangeDone(bool reusable, std::string held) noexcept override;
   void OnUpgraded(const Upgraded& upgraded, std::string early_client,
                   Bytes early_backend) noexcept override;
@@ -186,6 +195,10 @@ class Session final : public net::Mortal,
   void FindSender(const http::RequestHead& head, Sender& sender) const;
   void BeginExchange(const http::RequestHead& head, const Sender& sender, Admission admission,
                      Bytes rest) noexcept;
+  [[nodiscard]] std::optional<Refusal> LimitOf(const Sender& sender) noexcept;
+  void EndHandshakeCount() noexcept;
+  // Of its route, and of the handshakes if it is one still.
+  void EndCounts() noexcept;
   [[nodiscard]] bool Refuse(const http::RequestHead& head, const Refusal& refusal) noexcept;
   void RefuseHead(const http::HeadFault& fault) noexcept;
   void KeepTexts(const http::RequestHead& head, const Sender& sender, std::string_view affinity);
@@ -221,6 +234,8 @@ class Session final : public net::Mortal,
   bool surplus_ : 1 = false;     // so far over a limit that it is not even told so
   bool ending_ : 1 = false;      // no further request is taken
   bool forced_ : 1 = false;
+  bool handshake_counted_ : 1 = false;  // it is one of the upgrades under way
+  bool route_counted_ : 1 = false;      // the upgrade, or what became of it, counts at its route
   Core core_;
   RequestFacts facts_;  // of the request being served
   // kProxy: a PartialProxy, or none. kTls: a Handshake. kHead: a PartialHead, or none. kExchange:

@@ -67,6 +67,17 @@ std::shared_ptr<balance::BackendState> StateOf(std::string_view pool, std::strin
   return fresh;
 }
 
+std::shared_ptr<RouteState> StateOf(std::string_view route, const Snapshot* before) {
+  if (before != nullptr) {
+    const auto old = std::find_if(before->routes.begin(), before->routes.end(),
+                                  [route](const Route& one) { return one.config.name == route; });
+    if (old != before->routes.end()) {
+      return old->state;
+    }
+  }
+  return std::make_shared<RouteState>();
+}
+
 Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config, const Snapshot* before) {
   std::vector<balance::Backend> backends;
   std::vector<net::Address> addresses;
@@ -129,7 +140,7 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& con
     made->pools.push_back(std::move(*one));
   }
   for (const config::Route& route : config.routes) {
-    Route one{route, 0, RulesOf(route),
+    Route one{route, StateOf(route.name, before), 0, RulesOf(route),
               route.close_code != 0 ? route.close_code : config.drain.close_code};
     while (config.pools[one.pool].name != route.pool) {
       ++one.pool;  // the loader has checked that it exists

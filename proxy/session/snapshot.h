@@ -3,6 +3,7 @@
 // through std::shared_ptr, and a session keeps the one it began with.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -28,8 +29,14 @@ struct Pool {
   [[nodiscard]] const balance::Backend* FindBackend(std::string_view name) const noexcept;
 };
 
+// What all workers know of one route. Kept across a reload as long as its name stays.
+struct RouteState {
+  std::atomic<std::size_t> open{0};  // its WebSocket sessions, and upgrades under way
+};
+
 struct Route {
   config::Route config;
+  std::shared_ptr<RouteState> state;
   std::size_t pool = 0;  // into Snapshot::pools
   std::vector<routing::AffinityRule> affinity;
   std::uint16_t close_code = 1012;
@@ -37,8 +44,8 @@ struct Route {
 
 struct Snapshot {
   // Resolves the backends' host names: blocks, control thread only. A backend that `before` has in
-  // a pool of the same name keeps its state: its open sessions, and that it is drained. One that a
-  // running process gets anew starts slowly.
+  // a pool of the same name keeps its state: its open sessions, and that it is drained; so does a
+  // route. A backend that a running process gets anew starts slowly.
   [[nodiscard]] static Result<std::shared_ptr<const Snapshot>> Make(
       const config::Config& config, const Snapshot* before = nullptr);
 

@@ -26,6 +26,7 @@ enum class FrameTracker::Fault : std::uint8_t {
   kLengthNotMinimal,
   kLengthTopBit,
   kMessageTooBig,
+  kFrameTooBig,
 };
 
 namespace {
@@ -53,6 +54,7 @@ constexpr std::array kFaults{
     FrameFault{kProtocolError, "length_not_minimal"},
     FrameFault{kProtocolError, "length_top_bit"},
     FrameFault{kMessageTooBig, "message_too_big"},
+    FrameFault{kMessageTooBig, "frame_too_big"},
 };
 
 constexpr auto kReasons = [] {
@@ -72,6 +74,7 @@ constexpr unsigned kMaskBit = 0x80;
 constexpr unsigned kLengthBits = 0x7F;
 
 constexpr std::uint64_t kMaxControlBytes = 125;  // section 5.5
+constexpr std::uint64_t kShortLength = 125;      // section 5.2: what the second byte itself can say
 constexpr std::size_t kMaskSize = 4;
 
 constexpr bool IsKnown(unsigned opcode) noexcept {
@@ -106,8 +109,12 @@ FrameTracker::FrameTracker(const FrameRules& rules) noexcept
     : max_message_bytes_(rules.max_message_bytes != 0 ? rules.max_message_bytes
                                                       : std::numeric_limits<std::uint64_t>::max()),
       max_frames_(rules.max_frames_per_message),
+      max_frame_bytes_(rules.max_frame_bytes),
       mask_bit_(rules.from == Side::kClient ? kMaskBit : 0),
-      first_byte_mask_(static_cast<std::uint8_t>(rules.rsv1_agreed ? ~kRsv1 : ~0U)) {}
+      first_byte_mask_(static_cast<std::uint8_t>(rules.rsv1_agreed ? ~kRsv1 : ~0U)),
+      short_most_(static_cast<std::uint8_t>(
+          std::min({kShortLength, max_message_bytes_,
+                    max_frame_bytes_ != 0 ? std::uint64_t{max_frame_bytes_} : kShortLength}))) {}
 
 void FrameTracker::Skip(std::uint64_t count) noexcept {
   assert(count < payload_left_);
@@ -234,7 +241,10 @@ FrameTracker::Fault FrameTracker::CheckLength(Opcode opcode, std::uint64_t paylo
   }
   // message_bytes_ is at most the limit, so this cannot wrap where the sum of the two could.
   const std::uint64_t before = opcode == Opcode::kContinuation ? message_bytes_ : 0;
-  return payload > max_message_bytes_ - before ? Fault::kMessageTooBig : Fault::kNone;
+  if (payload > max_message_bytes_ - before) {
+    return Fault::kMessageTooBig;
+  }
+  return max_frame_bytes_ != 0 && payload > max_frame_bytes_ ? Fault::kFrameTooBig : Fault::kNone;
 }
 
 // Takes over the checked header in header_.

@@ -36,6 +36,7 @@ struct FrameRules {
   bool rsv1_agreed = false;                  // the 101 agreed permessage-deflate (RFC 7692)
   std::uint64_t max_message_bytes = 0;       // payload of all frames of a message; 0: no limit
   std::uint32_t max_frames_per_message = 0;  // 0: no limit
+  std::uint32_t max_frame_bytes = 0;         // payload of one data frame; 0: no limit
 };
 
 // Why a stream was refused: what to close with, and a static word from a closed set for the metric.
@@ -158,6 +159,7 @@ class FrameTracker {
   std::uint64_t max_message_bytes_;
   std::uint32_t max_frames_;
   std::uint32_t frames_ = 0;  // of the open data message
+  std::uint32_t max_frame_bytes_;
   std::uint16_t close_code_ = 0;
   std::uint16_t close_code_partial_ = 0;  // of the CLOSE frame that is being read
   std::uint8_t close_code_bytes_ = 0;     // how many of its two bytes are in close_code_partial_
@@ -165,10 +167,11 @@ class FrameTracker {
   std::uint8_t header_size_ = 0;          // bytes of a header that came in earlier inputs
   std::uint8_t mask_bit_;                 // 0x80 or 0: what the second byte must have
   std::uint8_t first_byte_mask_;          // the bits of a first byte that decide its meaning
+  std::uint8_t short_most_;               // payload of a frame that may take the short way
   Opcode frame_opcode_ = Opcode::kContinuation;
   Opcode message_opcode_ = Opcode::kContinuation;
-  bool fin_ = false;
-  bool in_message_ = false;  // a fragmented message is open
+  bool fin_ : 1 = false;
+  bool in_message_ : 1 = false;  // a fragmented message is open
   Fault fault_{};
   // The last header that did not take the short way in Next(); kept for the mask of a CLOSE.
   std::array<std::uint8_t, kMaxHeader> header_{};
@@ -182,8 +185,7 @@ inline FrameTracker::Step FrameTracker::Next(Bytes input) noexcept {
     // With the mask bit right this is the length; with it wrong it is 128 or more.
     const unsigned length = std::to_integer<unsigned>(input[1]) ^ mask_bit_;
     const std::size_t size = 2U + (mask_bit_ >> 5U) + length;  // 0x80 >> 5: the mask's 4 bytes
-    if ((first == 0x81U || first == 0x82U) && length <= 125U && size <= input.size() &&
-        length <= max_message_bytes_) {
+    if ((first == 0x81U || first == 0x82U) && length <= short_most_ && size <= input.size()) {
       frame_opcode_ = message_opcode_ = static_cast<Opcode>(first & 0x0FU);
       message_bytes_ = length;
       return {Event::kMessageEnd, size};

@@ -63,7 +63,7 @@ backends = [
     text += "]\n"
     kinds = {"std": 'heartbeat.interval = "0s"',
              "age": 'heartbeat.interval = "0s"\nlimits.max_connection_age = "1s"',
-             "beat": 'heartbeat.interval = "200ms"\nheartbeat.timeout = "300ms"'}
+             "beat": 'heartbeat.client.interval = "0s"\nheartbeat.interval = "200ms"\nheartbeat.timeout = "300ms"'}
     for kind, lines in kinds.items():
         for suffix, more in (("", ""), ("-cut", f'refragment = "{refragment}B"')):
             text += (f'[[route]]\npath = "/{kind}{suffix}"\npool = "app"\n'

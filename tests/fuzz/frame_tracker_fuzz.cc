@@ -27,7 +27,8 @@ FrameRules RulesOf(unsigned byte) {
   return {.from = (byte & 1U) != 0 ? sluice::Side::kBackend : sluice::Side::kClient,
           .rsv1_agreed = (byte & 2U) != 0,
           .max_message_bytes = (byte & 4U) != 0 ? 200U : 0U,
-          .max_frames_per_message = (byte & 8U) != 0 ? 3U : 0U};
+          .max_frames_per_message = (byte & 8U) != 0 ? 3U : 0U,
+          .max_frame_bytes = (byte & 16U) != 0 ? 100U : 0U};
 }
 
 void Require(const FrameRules& rules, const std::vector<std::string_view>& pieces,

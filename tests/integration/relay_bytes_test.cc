@@ -130,7 +130,8 @@ TEST_F(RelayTest, RelaysACloseThatCameGluedToThe101) {
 TEST(Relay, LosesNothingOfAFrameBeforeThePongThatItKeeps) {
   RawBackend backend;
   ProxyProcess proxy(Config{.backends = {backend.port()},
-                            .route = "heartbeat.interval = \"100ms\"\n"
+                            .route = "heartbeat.client.interval = \"0s\"\n"
+                                     "heartbeat.interval = \"100ms\"\n"
                                      "heartbeat.timeout = \"10s\""});
   RelayedSession s = OpenSession(proxy, backend);
   const Frame ping = s.backend.ReadFrame();

@@ -59,11 +59,15 @@ takeover_socket = "certs/../take.sock"
 [limits]
 max_connections = 1000
 connections_per_ip = 10
+upgrades_per_ip = 0.5
+upgrades_per_ip_burst = 20
+max_handshakes = 30
 max_head_bytes = "20KiB"
 max_head_fields = 50
 max_request_line = "4KiB"
 early_data = "2KiB"
 out_buffer = "128KiB"
+max_buffered = "2MiB"
 max_connection_age = "720h"
 [[listener]]
 name = "front"
@@ -83,7 +87,13 @@ affinity_cookie = "stick"
 origins = ["https://Chat.example.com"]
 require_origin = true
 limits.max_message_bytes = "1MiB"
+limits.max_frame_bytes = "64KiB"
 limits.max_frames_per_message = 7
+limits.max_connections = 40
+limits.messages_per_second = 2.5
+limits.bytes_per_second = "3KiB"
+limits.control_frames_per_second = 0
+limits.on_limit = "close"
 limits.max_connection_age = "0s"
 retries = 0
 handshake_timeout = "5s"
@@ -92,6 +102,11 @@ close_code = 1001
 refragment = "16KiB"
 heartbeat.interval = "0s"
 heartbeat.timeout = "50ms"
+heartbeat.client = { interval = "1s", timeout = "2s" }
+heartbeat.backend = { interval = "3s", timeout = "4s" }
+idle_timeout = "500ms"
+on_slow = "close"
+slow_timeout = "100ms"
 [[route]]
 pool = "a"
 affinity = "cookie:sid"
@@ -141,7 +156,8 @@ queue = 100
                  Millis(4000),
                  {"10.0.0.0/8", "fd00::/8"},
                  dir.path() + "/take.sock"};
-  want.limits = {1000, 10, 20U << 10, 50, 4U << 10, 2U << 10, 128U << 10, std::chrono::hours(720)};
+  want.limits = {1000,      10, 0.5,      20,       30,         2U << 20,
+                 20U << 10, 50, 4U << 10, 2U << 10, 128U << 10, std::chrono::hours(720)};
   want.drain = {Millis(5000), Millis(1000), Millis(2000), Millis(500), 2.5, 1001, "back soon"};
   want.admin.host = "::1";
   want.admin.port = 0;
@@ -170,13 +186,16 @@ queue = 100
   talk.affinity_cookie = "stick";
   talk.origins = {"https://chat.example.com"};
   talk.require_origin = true;
-  talk.limits = {1U << 20, 7, Millis(0)};
+  talk.limits = {1U << 20, 64U << 10, 7, 40, 2.5, 3U << 10, 0, OnLimit::kClose, Millis(0)};
   talk.retries = 0;
   talk.handshake_timeout = Millis(5000);
   talk.response_timeout = Millis(6000);
   talk.close_code = 1001;
   talk.refragment = 16U << 10;
-  talk.heartbeat = {Millis(0), Millis(50)};
+  talk.heartbeat = {{Millis(1000), Millis(2000)}, {Millis(3000), Millis(4000)}};
+  talk.idle_timeout = Millis(500);
+  talk.on_slow = OnSlow::kClose;
+  talk.slow_timeout = Millis(100);
   Route rest;
   rest.name = "*/";
   rest.pool = "a";
@@ -208,6 +227,47 @@ queue = 100
   EXPECT_EQ(result.config.routes, want.routes);
   EXPECT_EQ(result.config.pools, want.pools);
   EXPECT_EQ(result.config, want);
+}
+
+// What is set for one side alone holds for it alone, wherever it stands in the file; the rest is as
+// for both, and what is set for neither has its default.
+TEST(LoadText, TakesHeartbeatsForBothSidesOrForOne) {
+  const LoadResult result = LoadText(R"([[listener]]
+address = "127.0.0.1:0"
+[[route]]
+path = "/both"
+pool = "a"
+heartbeat.interval = "1s"
+heartbeat.timeout = "2s"
+[[route]]
+path = "/client"
+pool = "a"
+heartbeat.client.interval = "0s"
+heartbeat.interval = "1s"
+[[route]]
+path = "/backend"
+pool = "a"
+heartbeat = { timeout = "2s", backend = { timeout = "3s" } }
+[[route]]
+path = "/each"
+pool = "a"
+heartbeat = { client = { interval = "4s" }, backend = { interval = "0s", timeout = "5s" } }
+[pool.a]
+backends = [{ address = "127.0.0.1:9001" }]
+)",
+                                     "t.toml", "");
+  ASSERT_THAT(Texts(result.mistakes), IsEmpty());
+  const Heartbeat standard;
+  const std::vector<Route>& routes = result.config.routes;
+  ASSERT_EQ(routes.size(), 4U);
+  EXPECT_EQ(routes[0].heartbeat,
+            (Heartbeats{{Millis(1000), Millis(2000)}, {Millis(1000), Millis(2000)}}));
+  EXPECT_EQ(routes[1].heartbeat,
+            (Heartbeats{{Millis(0), standard.timeout}, {Millis(1000), standard.timeout}}));
+  EXPECT_EQ(routes[2].heartbeat,
+            (Heartbeats{{standard.interval, Millis(2000)}, {standard.interval, Millis(3000)}}));
+  EXPECT_EQ(routes[3].heartbeat,
+            (Heartbeats{{Millis(4000), standard.timeout}, {Millis(0), Millis(5000)}}));
 }
 
 TEST(LoadText, LeavesTheAffinityCookieWhereItIsListed) {

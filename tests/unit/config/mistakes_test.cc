@@ -88,9 +88,8 @@ INSTANTIATE_TEST_SUITE_P(
              "[log]\nzzz = 1\n",
              {"2: log.zzz: unknown key; allowed here: level, access, query, queue"}},
         Case{"UnknownKeyThatIsAtHomeElsewhere",
-             "[server]\nconnections_per_ip = 10\n",
-             {"2: server.connections_per_ip: unknown key; it belongs to \"limits\"; allowed "
-              "here: "}},
+             "[server]\nmax_head_bytes = 10\n",
+             {"2: server.max_head_bytes: unknown key; it belongs to \"limits\"; allowed here: "}},
         Case{"UnknownKeyThatNeedsQuotes",
              "[log]\n\"a\\nb\" = 1\n",
              {"2: log.\"a\\x0ab\": unknown key; allowed here: "}},
@@ -99,13 +98,16 @@ INSTANTIATE_TEST_SUITE_P(
              "tls.certificates = [{ chain = \"a.pem\", key = \"a.key\", ca = \"a\" }]\n"
              "tls.ciphers = \"x\"\n"
              "[[route]]\npool = \"rest\"\nlimits.bytes = 1\nheartbeat.every = \"1s\"\n"
+             "heartbeat.client.every = \"1s\"\nheartbeat.backend = { timeuot = \"1s\" }\n"
              "[pool.a]\nbackend = 1\nbackends = [{ address = \"a:1\", wieght = 1 }]\n",
              {"3: listener[0].port: unknown key",
               "4: listener[0].tls.certificates[0].ca: unknown key",
               "5: listener[0].tls.ciphers: unknown key", "8: route[0].limits.bytes: unknown key",
               "9: route[0].heartbeat.every: unknown key",
-              "11: pool.a.backend: unknown key; did you mean \"backends\"? ",
-              "12: pool.a.backends[0].wieght: unknown key; did you mean \"weight\"? "}}),
+              "10: route[0].heartbeat.client.every: unknown key; allowed here: interval, timeout",
+              "11: route[0].heartbeat.backend.timeuot: unknown key; did you mean \"timeout\"? ",
+              "13: pool.a.backend: unknown key; did you mean \"backends\"? ",
+              "14: pool.a.backends[0].wieght: unknown key; did you mean \"weight\"? "}}),
     CaseName);
 
 INSTANTIATE_TEST_SUITE_P(
@@ -147,6 +149,9 @@ INSTANTIATE_TEST_SUITE_P(
              "[[server]]\n[[drain]]\n",
              {"1: server: must be one table, written [server], not an array",
               "2: drain: must be one table, written [drain], not an array"}},
+        Case{"HeartbeatOfOneSideAsString",
+             "[[route]]\npool = \"rest\"\nheartbeat.client = \"30s\"\n",
+             {"3: route[0].heartbeat.client: must be a table, not a string"}},
         Case{"PoolWithoutAName",
              "[[listener]]\naddress = \"127.0.0.1:1\"\n[[route]]\npool = \"a\"\n[pool]\n"
              "backends = []\n",
@@ -190,6 +195,17 @@ INSTANTIATE_TEST_SUITE_P(
               "MiB, GB or GiB, such as \"65536B\"",
               "3: limits.early_data: \"4096\" has no unit; allowed: a whole number with B, ",
               "4: limits.max_head_bytes: \"1 MiB\" is not a size; allowed: a whole number"}},
+        Case{
+            "RatesWithTheWrongKindOfValue",
+            "[limits]\nupgrades_per_ip = \"5/s\"\nmax_buffered = 1073741824\n[[route]]\n"
+            "pool = \"rest\"\nlimits.messages_per_second = \"10\"\n"
+            "limits.bytes_per_second = 1000\nidle_timeout = 60\nlimits.on_limit = true\n",
+            {"2: limits.upgrades_per_ip: must be a finite number, not a string",
+             "3: limits.max_buffered: 1073741824 has no unit; write it as a string with B, ",
+             "6: route[0].limits.messages_per_second: must be a finite number, not a string",
+             "7: route[0].limits.bytes_per_second: 1000 has no unit; write it as a string with B, ",
+             "8: route[0].idle_timeout: 60 has no unit; write it as a string with ms, s, m or h",
+             "9: route[0].limits.on_limit: must be a string, not a boolean"}},
         Case{"SizeOutOfRange",
              "[limits]\nout_buffer = \"1KiB\"\nearly_data = \"99999999999GiB\"\n",
              {"2: limits.out_buffer: \"1KiB\" is out of range; allowed: 4KiB to 16MiB",
@@ -243,6 +259,53 @@ INSTANTIATE_TEST_SUITE_P(
               "4: route[0].heartbeat.timeout: \"0s\" is out of range; allowed: 50ms to 1h",
               "8: route[1].heartbeat.interval: \"61m\" is out of range; ",
               "9: route[1].heartbeat.timeout: \"2h\" is out of range; "}},
+        Case{"HeartbeatOfOneSide",
+             "[[route]]\npool = \"rest\"\nheartbeat.client.interval = \"99ms\"\n"
+             "heartbeat.client.timeout = \"2h\"\nheartbeat.backend.interval = \"61m\"\n"
+             "heartbeat.backend.timeout = \"49ms\"\n",
+             {"3: route[0].heartbeat.client.interval: \"99ms\" is out of range; allowed: 0s (off) "
+              "or 100ms to 1h",
+              "4: route[0].heartbeat.client.timeout: \"2h\" is out of range; allowed: 50ms to 1h",
+              "5: route[0].heartbeat.backend.interval: \"61m\" is out of range; ",
+              "6: route[0].heartbeat.backend.timeout: \"49ms\" is out of range; "}},
+        Case{"ClientsThatComeTooOften",
+             "[limits]\nconnections_per_ip = -1\nupgrades_per_ip = 0.009\n"
+             "upgrades_per_ip_burst = 0\nmax_handshakes = 10000001\n",
+             {"2: limits.connections_per_ip: -1 is out of range; allowed: 0 to 10000000",
+              "3: limits.upgrades_per_ip: 0.009 is out of range; allowed: 0 (no limit) or 0.01 to "
+              "1e+09",
+              "4: limits.upgrades_per_ip_burst: 0 is out of range; allowed: 1 to 1000000",
+              "5: limits.max_handshakes: 10000001 is out of range; allowed: 0 to 10000000"}},
+        Case{"MaxBuffered",
+             "[limits]\nmax_buffered = \"1023KiB\"\n",
+             {"2: limits.max_buffered: \"1023KiB\" is out of range; allowed: 0B (no limit) or 1MiB "
+              "to 1024GiB"}},
+        Case{"MaxBufferedTooLarge",
+             "[limits]\nmax_buffered = \"1025GiB\"\n",
+             {"2: limits.max_buffered: \"1025GiB\" is out of range; "}},
+        Case{"ClientsThatSendTooMuch",
+             "[[route]]\npool = \"rest\"\nlimits.messages_per_second = -1\n"
+             "limits.bytes_per_second = \"99B\"\nlimits.control_frames_per_second = 1e10\n"
+             "limits.max_connections = -1\nlimits.on_limit = \"puase\"\n",
+             {"3: route[0].limits.messages_per_second: -1 is out of range; allowed: 0 (no limit) "
+              "or 0.01 to 1e+09",
+              "4: route[0].limits.bytes_per_second: \"99B\" is out of range; allowed: 0B (no "
+              "limit) or 100B to ",
+              "5: route[0].limits.control_frames_per_second: 1e+10 is out of range; allowed: 0 (no "
+              "limit) or 0.01 to 1e+09",
+              "6: route[0].limits.max_connections: -1 is out of range; allowed: 0 to 10000000",
+              "7: route[0].limits.on_limit: \"puase\" is not known; did you mean \"pause\"? "
+              "allowed: pause, close"}},
+        Case{"IdleAndSlowSessions",
+             "[[route]]\npool = \"rest\"\nidle_timeout = \"499ms\"\non_slow = \"drop\"\n"
+             "slow_timeout = \"0s\"\n[[route]]\npool = \"rest\"\npath = \"/b\"\n"
+             "idle_timeout = \"721h\"\nslow_timeout = \"61m\"\n",
+             {"3: route[0].idle_timeout: \"499ms\" is out of range; allowed: 0s (no limit) or "
+              "500ms to 720h",
+              "4: route[0].on_slow: \"drop\" is not known; allowed: pause, close",
+              "5: route[0].slow_timeout: \"0s\" is out of range; allowed: 100ms to 1h",
+              "9: route[1].idle_timeout: \"721h\" is out of range; ",
+              "10: route[1].slow_timeout: \"61m\" is out of range; "}},
         Case{"Refragment",
              "[[route]]\npool = \"rest\"\nrefragment = \"1023B\"\n[[route]]\npool = \"rest\"\n"
              "path = \"/b\"\nrefragment = \"2GiB\"\n",

@@ -94,6 +94,8 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
     out += unless("route", "origins", "origins = [\"https://a.example\"]");
   }
   out += in("route.limits", "limits.") + in("route.heartbeat", "heartbeat.");
+  out += in("route.heartbeat.client", "heartbeat.client.");
+  out += in("route.heartbeat.backend", "heartbeat.backend.");
   const bool in_backend = path == "pool.*.backends";
   out += "[pool.a]\n" + in("pool.*") + "backends = [{ ";
   out += in_backend && key == "address" ? "name = \"a\"" : "address = \"127.0.0.1:9001\"";
@@ -167,7 +169,7 @@ TEST(Schema, GivesTheDefaultsOfTheLoader) {
     EXPECT_THAT(Texts(without.mistakes), IsEmpty()) << path << " " << key;
     EXPECT_EQ(with.config, without.config) << path << " " << key;
   });
-  EXPECT_GT(defaults, 35U);
+  EXPECT_GT(defaults, 50U);
 }
 
 TEST(Schema, ListsTheWordsOfTheLoader) {
@@ -206,6 +208,31 @@ TEST(Schema, HasTheBoundsOfTheLoader) {
     EXPECT_EQ(MistakesWith(path, key, std::to_string(least - 1)).size(), 1U) << path << " " << key;
     EXPECT_EQ(MistakesWith(path, key, std::to_string(most + 1)).size(), 1U) << path << " " << key;
   });
+  EXPECT_GE(bounds, 9U);
+}
+
+// Of numbers, too: their range, and the 0 beside it where it has a meaning of its own.
+TEST(Schema, HasTheBoundsOfTheLoaderForNumbers) {
+  std::size_t bounds = 0;
+  VisitValues([&](const std::string& path, const std::string& key, const json& property) {
+    if (property.value("type", "") != "number") {
+      return;
+    }
+    ++bounds;
+    const bool zero = property.contains("anyOf");
+    const json& range = zero ? property.at("anyOf").at(1) : property;
+    const auto least = range.at("minimum").get<double>();
+    const auto most = range.at("maximum").get<double>();
+    const auto mistakes = [&](double number) {
+      return MistakesWith(path, key, json(number).dump()).size();
+    };
+    EXPECT_EQ(mistakes(least), 0U) << path << " " << key;
+    EXPECT_EQ(mistakes(most), 0U) << path << " " << key;
+    EXPECT_EQ(mistakes(least * 0.99), 1U) << path << " " << key;
+    EXPECT_EQ(mistakes(most * 1.01), 1U) << path << " " << key;
+    EXPECT_EQ(mistakes(0), zero ? 0U : 1U) << path << " " << key;
+    EXPECT_EQ(mistakes(-least), 1U) << path << " " << key;
+  });
   EXPECT_GE(bounds, 6U);
 }
 
@@ -239,6 +266,15 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       {"route.refragment", {"0B", "1KiB", "1024B", "1GiB"}},
       {"route.heartbeat.interval", {"0s", "100ms", "1h"}},
       {"route.heartbeat.timeout", {"50ms", "1h"}},
+      {"route.heartbeat.client.interval", {"0s", "100ms", "1h"}},
+      {"route.heartbeat.client.timeout", {"50ms", "1h"}},
+      {"route.heartbeat.backend.interval", {"0s", "100ms", "1h"}},
+      {"route.heartbeat.backend.timeout", {"50ms", "1h"}},
+      {"route.idle_timeout", {"0s", "500ms", "720h"}},
+      {"route.slow_timeout", {"100ms", "1h"}},
+      {"route.limits.max_frame_bytes", {"0B", "1B", "1GiB"}},
+      {"route.limits.bytes_per_second", {"0B", "100B", "64KB", "1024GiB"}},
+      {"limits.max_buffered", {"0B", "1MiB", "1024GiB"}},
       {"pool.*.slow_start", {"0s", "1ms", "1h"}},
       {"limits.max_head_bytes", {"20000B", "16KB", "64KiB", "1MB", "1MiB"}},
       {"listener.name", {"front", "[::1]:80", "a_b.c-d"}},

@@ -170,5 +170,32 @@ TEST(Socket, KeepsTheFamiliesApart) {
   EXPECT_EQ(v6.address.Text(), "[::1]:" + std::to_string(v6.address.port()));
 }
 
+TEST(Listener, AcceptsWithItsReserveWhenDescriptorsAreOut) {
+  Loop loop;
+  Doorman doorman;
+  Bound bound = ListenSomewhere();
+  const std::vector<UniqueFd> clients = ConnectTo(bound.address, 3);
+  FdReserve reserve(2);
+  ASSERT_EQ(reserve.size(), 2U);
+  Listener listener(loop, std::move(bound.fd), 0, doorman, &reserve);
+  // Every number below the limit is in use now.
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  std::vector<UniqueFd> filler;
+  filler.emplace_back(::dup(0));
+  rlimit low = before;
+  low.rlim_cur = static_cast<rlim_t>(filler.back().get()) + 1;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+  doorman.on_pause = [&] { loop.Stop(); };
+  loop.Run();
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_EQ(doorman.accepted.size(), 2U);
+  EXPECT_EQ(doorman.pauses, std::vector<int>{EMFILE});
+  EXPECT_EQ(reserve.size(), 0U);
+  EXPECT_FALSE(reserve.Give());
+  reserve.Refill();
+  EXPECT_EQ(reserve.size(), 2U);
+}
+
 }  // namespace
 }  // namespace sluice::net

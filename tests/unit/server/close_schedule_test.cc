@@ -65,7 +65,8 @@ class CloseScheduleTest : public testing::Test, private session::SessionOwner {
   net::Loop loop_;
   metrics::Exporter exporter_{1, {}};
   log::AccessLog access_log_{log::AccessFormat::kOff, 16, false};
-  session::IpCounter ips_;
+  session::IpTable ips_;
+  session::InUse in_use_;
   std::vector<std::byte> scratch_ = std::vector<std::byte>(64 * 1024);
   Random random_{1};
   session::Services services_{loop_,
@@ -75,6 +76,7 @@ class CloseScheduleTest : public testing::Test, private session::SessionOwner {
                               random_,
                               access_log_,
                               ips_,
+                              in_use_,
                               exporter_.Worker(0),
                               *this,
                               MakeView()};

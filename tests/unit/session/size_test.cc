@@ -25,7 +25,7 @@ void ExpectAtMost(const char* name, std::size_t size, std::size_t most) {
 TEST(Size, OfWhatAnIdleSessionHolds) {
   ExpectAtMost("Conn", sizeof(net::Conn), 184);
   ExpectAtMost("FrameTracker", sizeof(ws::FrameTracker), 64);
-  ExpectAtMost("Relay", sizeof(Relay), 288);
+  ExpectAtMost("Relay", sizeof(Relay), 320);
   ExpectAtMost("SessionWithoutConn", sizeof(Session) - sizeof(net::Conn), 176);
   ExpectAtMost("RequestFacts", sizeof(RequestFacts), 40);
 }

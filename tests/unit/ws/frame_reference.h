@@ -169,6 +169,9 @@ class FrameReference {
       if (sum > limit) {
         return "message_too_big";
       }
+      if (rules_.max_frame_bytes != 0 && length_ > rules_.max_frame_bytes) {
+        return "frame_too_big";
+      }
     }
     stage_ = Stage::kMask;
     if (!masked_) {

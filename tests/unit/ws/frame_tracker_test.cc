@@ -288,6 +288,22 @@ INSTANTIATE_TEST_SUITE_P(
              {.from = Side::kBackend, .max_message_bytes = 16 << 20},
              Bare(0x01, "abc") + HeaderBytes(0x80, false, (std::uint64_t{1} << 63) - 1),
              {"5 frame", "bad message_too_big 1009"}},
+        Case{"FrameTooBigByItsShortLength",
+             {.from = Side::kClient, .max_frame_bytes = 4},
+             Masked(0x81, "abcd") + Masked(0x81, "abcde"),
+             {"10 text 4", "bad frame_too_big 1009"}},
+        Case{"FrameTooBigInAMessageThatIsNot",
+             {.from = Side::kBackend, .max_message_bytes = 1000, .max_frame_bytes = 200},
+             Bare(0x01, std::string(200, 'a')) + HeaderBytes(0x80, false, 201),
+             {"204 frame", "bad frame_too_big 1009"}},
+        Case{"FrameTooBigBy2To32",
+             {.from = Side::kBackend, .max_frame_bytes = 5},
+             HeaderBytes(0x82, false, (std::uint64_t{1} << 32) + 1),
+             {"bad frame_too_big 1009"}},
+        Case{"AControlFrameIsNoFrameThatCouldBeTooBig",
+             {.from = Side::kBackend, .max_frame_bytes = 1},
+             Bare(0x89, "abcde"),
+             {"7 ping 5"}},
         Case{"TooManyFrames",
              {.from = Side::kBackend, .max_frames_per_message = 2},
              Bare(0x01, "") + Bare(0x00, "") + Bare(0x89, "") + Bare(0x80, ""),
@@ -417,7 +433,7 @@ TEST(FrameTracker, CannotBeMadeToWrapWithoutALimit) {
 TEST(FrameTracker, NamesEachFaultOnce) {
   const auto reasons = FaultReasons();
   const std::set<std::string_view> different(reasons.begin(), reasons.end());
-  EXPECT_EQ(reasons.size(), 16U);
+  EXPECT_EQ(reasons.size(), 17U);
   EXPECT_EQ(different.size(), reasons.size());
   EXPECT_FALSE(different.contains(""));
   EXPECT_TRUE(different.contains("unmasked_client_frame"));
@@ -490,7 +506,8 @@ TEST(FrameTracker, AgreesWithTheReferenceOnRandomStreams) {
     const FrameRules rules{.from = random() % 2 == 0 ? Side::kClient : Side::kBackend,
                            .rsv1_agreed = random() % 2 == 0,
                            .max_message_bytes = random() % 4 == 0 ? 1000U : 0U,
-                           .max_frames_per_message = random() % 4 == 0 ? 3U : 0U};
+                           .max_frames_per_message = random() % 4 == 0 ? 3U : 0U,
+                           .max_frame_bytes = random() % 8 == 0 ? 300U : 0U};
     const std::string stream = RandomStream(random, rules);
     const FrameReference reference(rules, stream);
     faults.insert(reference.fault);
