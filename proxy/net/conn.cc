@@ -26,6 +26,11 @@ void Conn::OpenConnecting(UniqueFd fd) {
   UpdateInterest();
 }
 
+void Conn::Attach(std::unique_ptr<Transport> transport) noexcept {
+  assert(open() && !connecting_ && !transport_ && pending() == 0);
+  transport_ = std::move(transport);
+}
+
 IoStatus Conn::Handshake() noexcept {
   const IoStatus status = transport_->Handshake();
   NotePending();
@@ -63,6 +68,9 @@ std::size_t Conn::unacknowledged() const noexcept {
 }
 
 bool Conn::HasInput() const noexcept {
+  if (transport_ && transport_->HasBuffered()) {
+    return true;
+  }
   pollfd one{fd_.get(), POLLIN, 0};
   return ::poll(&one, 1, 0) > 0;
 }

@@ -60,6 +60,10 @@ class Conn final : public Mortal {
   // Takes over a socket whose connect is under way; OnConnected tells how it ended.
   void OpenConnecting(UniqueFd fd);
 
+  // From here on everything goes through `transport`. What was written before it goes in plain
+  // text. REQUIRES: open(), not connecting(), nothing is pending, and nothing has been read.
+  void Attach(std::unique_ptr<Transport> transport) noexcept;
+
   // Takes the transport's handshake one step further; see Transport::Handshake.
   // REQUIRES: there is a transport, and its handshake is not done.
   [[nodiscard]] IoStatus Handshake() noexcept;
@@ -76,7 +80,7 @@ class Conn final : public Mortal {
   // Under TLS that part is of the stream as it is encrypted. REQUIRES: open().
   [[nodiscard]] std::size_t unacknowledged() const noexcept;
 
-  // Something waits in the kernel to be read, if only the end of the stream. Asks the kernel, so it
+  // Something waits to be read, if only the end of the stream. Asks the kernel, so it
   // tells also what was not read because of a pause. REQUIRES: open().
   [[nodiscard]] bool HasInput() const noexcept;
 

@@ -1,25 +1,17 @@
 #include "proxy/tls/blocking_client.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 
 #include <algorithm>
 #include <utility>
 
 #include <openssl/pem.h>
-#include <openssl/x509v3.h>
 
 #include "proxy/net/socket.h"
 #include "proxy/tls/server_context.h"
 
 namespace sluice::tls {
 namespace {
-
-bool IsNumeric(const std::string& host) {
-  in6_addr address{};  // the larger of the two
-  return inet_pton(AF_INET, host.c_str(), &address) == 1 ||
-         inet_pton(AF_INET6, host.c_str(), &address) == 1;
-}
 
 // A name that the certificate is good for.
 std::string NameIn(X509* certificate) {
@@ -68,12 +60,8 @@ Result<void> BlockingClient::Trust(const ClientOptions& options) {
   SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
   // Verify() decides: a certificate that no authority vouches for may be the server's own.
   SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, nullptr);
-  // The bundle may end with an intermediate authority, or be the certificate itself.
-  X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_PARTIAL_CHAIN);
-  if (options.ca_file.empty()) {
-    SSL_CTX_set_default_verify_paths(ctx);
-  } else if (SSL_CTX_load_verify_file(ctx, options.ca_file.c_str()) != 1) {
-    return Err("cannot use the CA file " + options.ca_file + ": " + TakeErrorText());
+  if (auto trusted = TrustAuthorities(ctx, options.ca_file); !trusted) {
+    return trusted;
   }
   if (!options.own_certificate.empty()) {
     const BioPtr file(BIO_new_file(options.own_certificate.c_str(), "r"));
@@ -90,16 +78,7 @@ Result<void> BlockingClient::Trust(const ClientOptions& options) {
   if (name.empty() && own_) {
     name = NameIn(own_.get());
   }
-  if (IsNumeric(name)) {
-    X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str());
-    return {};
-  }
-  if (name.empty() || SSL_set1_host(ssl_.get(), name.c_str()) != 1) {
-    return Err("there is no name to check the server's certificate against");
-  }
-  // What the macro SSL_set_tlsext_host_name does, without its C cast (RFC 6066 section 3).
-  SSL_ctrl(ssl_.get(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name.data());
-  return {};
+  return ExpectServer(ssl_.get(), name);
 }
 
 Result<void> BlockingClient::Verify() const {

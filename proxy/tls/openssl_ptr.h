@@ -18,6 +18,7 @@ using BioPtr = CHandle<BIO, BIO_free>;
 using CipherPtr = CHandle<EVP_CIPHER, EVP_CIPHER_free>;
 using DigestPtr = CHandle<EVP_MD_CTX, EVP_MD_CTX_free>;
 using KeyPtr = CHandle<EVP_PKEY, EVP_PKEY_free>;
+using SessionPtr = CHandle<SSL_SESSION, SSL_SESSION_free>;
 using SslCtxPtr = CHandle<SSL_CTX, SSL_CTX_free>;
 using SslPtr = CHandle<SSL, SSL_free>;
 using X509Ptr = CHandle<X509, X509_free>;

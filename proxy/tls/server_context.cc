@@ -1,11 +1,9 @@
 #include "proxy/tls/server_context.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
-#include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include <openssl/core_names.h>
 #include <openssl/params.h>
@@ -15,9 +13,6 @@
 
 namespace sluice::tls {
 namespace {
-
-// RFC 7301: the one protocol served here, in wire form.
-constexpr std::array<unsigned char, 9> kHttp11{8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
 
 std::string Lower(std::string_view text) {
   std::string out(text);
@@ -56,26 +51,7 @@ CertificateInfo Describe(X509* certificate) {
   return info;
 }
 
-Result<Library> MakeLibrary() {
-  ERR_clear_error();
-  Library library(OSSL_LIB_CTX_new(), OSSL_LIB_CTX_free);
-  if (!library) {
-    return Err("cannot make an OpenSSL library context: " + TakeErrorText());
-  }
-  return library;
-}
-
 Result<std::string> Fingerprint(const ServerOptions& options) {
-  const DigestPtr digest(EVP_MD_CTX_new());
-  if (!digest || EVP_DigestInit_ex2(digest.get(), EVP_sha256(), nullptr) != 1) {
-    return Err("cannot make a digest: " + TakeErrorText());
-  }
-  // Each piece with its length in front: where one ends cannot be mistaken.
-  const auto add = [&digest](std::string_view piece) {
-    const std::string size = std::to_string(piece.size()) + ":";
-    return EVP_DigestUpdate(digest.get(), size.data(), size.size()) == 1 &&
-           EVP_DigestUpdate(digest.get(), piece.data(), piece.size()) == 1;
-  };
   std::vector<std::string> paths;
   for (const KeyPair& pair : options.certificates) {
     paths.push_back(pair.chain);
@@ -84,21 +60,16 @@ Result<std::string> Fingerprint(const ServerOptions& options) {
   if (!options.client_ca.empty()) {
     paths.push_back(options.client_ca);
   }
-  bool added = add(options.realm) && add(options.tls13_only ? "1.3" : "1.2") &&
-               add(options.client_ca.empty() ? "" : "mutual");
+  Digest digest;
+  digest.Add(options.realm);
+  digest.Add(options.tls13_only ? "1.3" : "1.2");
+  digest.Add(options.client_ca.empty() ? "" : "mutual");
   for (const std::string& path : paths) {
-    std::ifstream in(path, std::ios::binary);
-    const std::string content{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-    if (!in) {
-      return Err("cannot read " + path);
+    if (auto added = digest.AddFile(path); !added) {
+      return tl::unexpected(added.error());
     }
-    added = added && add(content);
   }
-  std::array<unsigned char, SHA256_DIGEST_LENGTH> out{};
-  if (!added || EVP_DigestFinal_ex(digest.get(), out.data(), nullptr) != 1) {
-    return Err("cannot compute a digest: " + TakeErrorText());
-  }
-  return std::string(out.begin(), out.end());
+  return digest.Finish();
 }
 
 ServerContext::ServerContext(const TicketKeys& keys, Library library)
@@ -142,41 +113,16 @@ Result<SslCtxPtr> ServerContext::Load(const ServerOptions& options, const KeyPai
     return Err("cannot make a TLS context: " + TakeErrorText());
   }
   SSL_CTX* ctx = context.get();
-  SSL_CTX_set_min_proto_version(ctx, options.tls13_only ? TLS1_3_VERSION : TLS1_2_VERSION);
-  SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-                               SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
-                               // WebSocket clients often leave without a close_notify; a FIN at a
-                               // record border is then an end, not an error.
-                               SSL_OP_IGNORE_UNEXPECTED_EOF);
-  SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                            SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  if (auto applied = ApplyCommonSettings(ctx, options.tls13_only); !applied) {
+    return tl::unexpected(applied.error());
+  }
+  SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+  SSL_CTX_set1_groups_list(ctx, "X25519:P-256");
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
   // One ticket: each further one costs some 60 us of every handshake, and a client uses one.
   SSL_CTX_set_num_tickets(ctx, 1);
-  SSL_CTX_set1_groups_list(ctx, "X25519:P-256");
-  // OpenSSL's own order begins with AES-256. 128 bits are as far out of reach, a megabyte costs a
-  // tenth less, and the handshake hashes with SHA-256, for which processors have instructions and
-  // whose states, which a session keeps, are half as large. Clients without AES instructions say so
-  // by asking for ChaCha20 first (PRIORITIZE_CHACHA), one that insists on AES-256 gets that.
-  if (SSL_CTX_set_ciphersuites(ctx,
-                               "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
-                               "TLS_CHACHA20_POLY1305_SHA256") != 1) {
-    return Err("cannot set the cipher suites: " + TakeErrorText());
-  }
-
-  // An encrypted key is a mistake to report, not a reason to ask at a terminal.
-  SSL_CTX_set_default_passwd_cb(ctx, [](char*, int, int, void*) { return 0; });
-
-  if (SSL_CTX_use_certificate_chain_file(ctx, pair.chain.c_str()) != 1) {
-    return Err("cannot use the certificate chain " + pair.chain + ": " + TakeErrorText());
-  }
-  if (SSL_CTX_use_PrivateKey_file(ctx, pair.key.c_str(), SSL_FILETYPE_PEM) != 1) {
-    // A key of another certificate is refused here already when both have the same type.
-    return Err("the key " + pair.key + " is not a PEM private key that fits the certificate " +
-               pair.chain + ": " + TakeErrorText());
-  }
-  if (SSL_CTX_check_private_key(ctx) != 1) {
-    return Err("the key " + pair.key + " does not fit the certificate " + pair.chain);
+  if (auto used = UseKeyPair(ctx, pair); !used) {
+    return tl::unexpected(used.error());
   }
   if (!options.client_ca.empty()) {
     STACK_OF(X509_NAME)* names = SSL_load_client_CA_file(options.client_ca.c_str());

@@ -13,19 +13,10 @@
 #include <vector>
 
 #include "proxy/base/result.h"
-#include "proxy/tls/openssl_ptr.h"
+#include "proxy/tls/settings.h"
 #include "proxy/tls/ticket_keys.h"
 
 namespace sluice::tls {
-
-// An OSSL_LIB_CTX, some 300 KB: made once for a worker, shared by all of its contexts.
-using Library = std::shared_ptr<OSSL_LIB_CTX>;
-[[nodiscard]] Result<Library> MakeLibrary();
-
-struct KeyPair {
-  std::string chain;  // path of a PEM file, leaf first
-  std::string key;    // path of a PEM file
-};
 
 struct ServerOptions {
   std::vector<KeyPair> certificates;  // never empty; the first serves unknown names

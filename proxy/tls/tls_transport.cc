@@ -28,23 +28,45 @@ constexpr std::size_t kMostUnsent = 128 * 1024;
 
 }  // namespace
 
-std::unique_ptr<TlsTransport> TlsTransport::Accept(const ServerContext& context, int fd,
-                                                   SharedBuffers& buffers) {
-  // make_unique cannot reach the private constructor.
-  std::unique_ptr<TlsTransport> made(new TlsTransport(fd, buffers));
-  if (!buffers.bio) {
-    buffers.bio = MakeBio();
+template <class NewSession>
+std::unique_ptr<TlsTransport> TlsTransport::Finish(std::unique_ptr<TlsTransport> made,
+                                                   NewSession new_session) {
+  if (!made->buffers_.bio) {
+    made->buffers_.bio = MakeBio();
   }
   BioPtr bio = MakeBio();
-  if (!bio || !buffers.bio) {
+  if (!bio || !made->buffers_.bio) {
     return nullptr;
   }
   BIO_set_data(bio.get(), made.get());
-  made->ssl_ = context.NewSession(std::move(bio));
+  made->ssl_ = new_session(std::move(bio));
   if (!made->ssl_) {
     return nullptr;
   }
   return made;
+}
+
+// make_unique cannot reach the private constructor.
+
+std::unique_ptr<TlsTransport> TlsTransport::Accept(const ServerContext& context, int fd,
+                                                   SharedBuffers& buffers) {
+  return Finish(std::unique_ptr<TlsTransport>(new TlsTransport(fd, buffers)),
+                [&](BioPtr bio) { return context.NewSession(std::move(bio)); });
+}
+
+std::unique_ptr<TlsTransport> TlsTransport::Connect(const ClientContext& context,
+                                                    Destination& destination, int fd,
+                                                    SharedBuffers& buffers) {
+  return Finish(std::unique_ptr<TlsTransport>(new TlsTransport(fd, buffers)),
+                [&](BioPtr bio) { return context.NewSession(destination, std::move(bio)); });
+}
+
+TlsTransport::~TlsTransport() {
+  if (ssl_ && established_) {
+    // OpenSSL would take a session that has not ended in order as one that may not be resumed,
+    // which TLS 1.0 demanded and no later version does. A Destination may keep it.
+    SSL_set_shutdown(ssl_.get(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  }
 }
 
 BioPtr TlsTransport::MakeBio() {
@@ -141,6 +163,7 @@ long TlsTransport::OnBioCtrl(BIO* bio, int command, long, void*) {
 void TlsTransport::BeginInput(std::size_t room) noexcept {
   Enter();
   ERR_clear_error();
+  buffers_.failure.clear();
   buffers_.input = kept_ ? Bytes(kept_->input).subspan(kept_->input_used) : Bytes();
   buffers_.input_is_kept = !buffers_.input.empty();
   constexpr std::size_t kInside = SharedBuffers::kInside;
@@ -183,10 +206,10 @@ void TlsTransport::SendOut() noexcept {
   if (out.empty()) {
     return;
   }
-  if (ticket_waits_) {
-    const Bytes ticket = kept_->unsent.front();
-    out.insert(out.begin(), ticket.begin(), ticket.end());
-    ticket_waits_ = false;
+  if (tail_waits_) {
+    const Bytes tail = kept_->unsent.front();
+    out.insert(out.begin(), tail.begin(), tail.end());
+    tail_waits_ = false;
     kept_->unsent.Clear();
     DropKeptIfEmpty();
   }
@@ -219,9 +242,18 @@ IoStatus TlsTransport::Classify(int result) noexcept {
       return broken_ ? IoStatus::kError : IoStatus::kEof;
     default:
       broken_ = true;
-      ERR_clear_error();
+      NoteFailure();
       return IoStatus::kError;
   }
+}
+
+void TlsTransport::NoteFailure() noexcept {
+  if (ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+    buffers_.failure = X509_verify_cert_error_string(SSL_get_verify_result(ssl_.get()));
+  } else if (ERR_peek_error() != 0) {
+    buffers_.failure = TakeErrorText();
+  }
+  ERR_clear_error();
 }
 
 IoStatus TlsTransport::Handshake() noexcept {
@@ -235,11 +267,13 @@ IoStatus TlsTransport::Handshake() noexcept {
     status = Classify(result);
   }
   EndInput();
-  if (status == IoStatus::kOk && is_tls13() && !buffers_.out.empty()) {
-    // The ticket. No client waits for it (RFC 8446 section 4.6.1), so it goes with the first
-    // answer, which saves a system call and wakes the client once less.
+  const bool may_wait = is_tls13() || SSL_is_server(ssl_.get()) == 0;
+  if (status == IoStatus::kOk && may_wait && !buffers_.out.empty()) {
+    // A server's ticket, for which no client waits (RFC 8446 section 4.6.1), or a client's last
+    // words. They go with the first answer, or request, which saves a system call and wakes the
+    // peer once less.
     kept().unsent.Append(buffers_.out);
-    ticket_waits_ = true;
+    tail_waits_ = true;
     buffers_.out.clear();
   }
   SendOut();  // also the alert of a handshake that failed
@@ -267,6 +301,11 @@ IoResult TlsTransport::Read(std::span<std::byte> into) noexcept {
   }
   EndInput();
   SendOut();  // an alert or the answer to a KeyUpdate
+  if (SSL_has_pending(ssl_.get()) == 0) {
+    // For a ticket or a KeyUpdate OpenSSL takes a buffer to write to too, 17 KiB that it would keep
+    // until something is written.
+    SSL_free_buffers(ssl_.get());
+  }
   if (total > 0) {
     return {IoStatus::kOk, total};  // an end or an error shows again at the next call
   }

@@ -5,7 +5,7 @@
 //
 // Because the BIO never refuses a write, SSL_write never has to be retried: what OpenSSL has taken
 // is on its way, and TCP's backpressure shows as pending(). One case is left: a write between two
-// records that carry one KeyUpdate of the client ends the session. No client is known to send so.
+// records that carry one KeyUpdate, or one ticket, ends the session. No peer is known to send so.
 //
 // Records grow with the stream. A record can be read only when all of it has arrived, so writes
 // that do not fit one TCP segment are cut into records that do, the first 64 KiB of them and again
@@ -17,12 +17,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "proxy/base/result.h"
 #include "proxy/net/out_buffer.h"
 #include "proxy/net/transport.h"
+#include "proxy/tls/client_context.h"
 #include "proxy/tls/openssl_ptr.h"
 #include "proxy/tls/server_context.h"
 
@@ -45,6 +47,10 @@ struct SharedBuffers {
   bool input_is_kept = false;   // the latter
   std::size_t may_receive = 0;  // so much; 0 once the socket was read
   BioPtr bio;                   // of all whose handshake is done; its data is who is in a call
+
+  // Why the last call that failed did so, in words; empty where the connection itself has ended or
+  // broken.
+  std::string failure;
 };
 
 class TlsTransport final : public net::Transport {
@@ -54,15 +60,26 @@ class TlsTransport final : public net::Transport {
   [[nodiscard]] static std::unique_ptr<TlsTransport> Accept(const ServerContext& context, int fd,
                                                             SharedBuffers& buffers);
 
+  // The client's side, of a connection to `destination`. Null when memory is out. Nothing of the
+  // server is believed, and nothing but the handshake is sent, before Handshake() was kOk.
+  [[nodiscard]] static std::unique_ptr<TlsTransport> Connect(const ClientContext& context,
+                                                             Destination& destination, int fd,
+                                                             SharedBuffers& buffers);
+  ~TlsTransport() override;
+
   [[nodiscard]] net::IoStatus Handshake() noexcept override;
   [[nodiscard]] net::IoResult Read(std::span<std::byte> into) noexcept override;
   [[nodiscard]] bool HasBuffered() const noexcept override;
   [[nodiscard]] net::IoResult Write(Bytes plaintext) noexcept override;
   [[nodiscard]] net::IoStatus Flush() noexcept override;
   [[nodiscard]] std::size_t pending() const noexcept override {
-    return kept_ && !ticket_waits_ ? kept_->unsent.size() : 0;
+    return kept_ && !tail_waits_ ? kept_->unsent.size() : 0;
   }
   void Shutdown() noexcept override;
+
+  // After kEof: the peer has not said that this is the end (close_notify), so that it may be
+  // somebody else who has cut what it sends.
+  [[nodiscard]] bool was_truncated() const noexcept { return eof_; }
 
   // Valid after the handshake; the views live as long as the transport.
   [[nodiscard]] std::string_view version() const noexcept;  // "TLSv1.3"
@@ -77,12 +94,16 @@ class TlsTransport final : public net::Transport {
 
   // What waits between two calls. Most of the time nothing does, and there is none.
   struct Kept {
-    net::OutBuffer unsent;         // ciphertext that the kernel refused, or the ticket
+    net::OutBuffer unsent;         // ciphertext that the kernel refused, or the tail
     std::vector<std::byte> input;  // ciphertext read but not yet decrypted: the caller's buffer
                                    // was full
     std::size_t input_used = 0;
   };
 
+  // `made` over a session that `new_session` makes of a BIO. Null when memory is out.
+  template <class NewSession>
+  [[nodiscard]] static std::unique_ptr<TlsTransport> Finish(std::unique_ptr<TlsTransport> made,
+                                                            NewSession new_session);
   static BIO_METHOD* Method();
   static BioPtr MakeBio();
   static int OnBioRead(BIO* bio, char* into, int size);
@@ -101,6 +122,7 @@ class TlsTransport final : public net::Transport {
   }
   [[nodiscard]] std::size_t RecordSize(std::size_t left) noexcept;
   [[nodiscard]] net::IoStatus Classify(int result) noexcept;
+  void NoteFailure() noexcept;
 
   // Packed: every idle session has one of these.
   int fd_;
@@ -109,7 +131,7 @@ class TlsTransport final : public net::Transport {
   bool eof_ : 1 = false;
   bool broken_ : 1 = false;
   bool established_ : 1 = false;
-  bool ticket_waits_ : 1 = false;  // in kept_, for the first thing that is written
+  bool tail_waits_ : 1 = false;  // of the handshake, in kept_, for the first thing that is written
   SharedBuffers& buffers_;
   SslPtr ssl_;
   std::unique_ptr<Kept> kept_;

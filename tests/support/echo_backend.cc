@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include <openssl/err.h>
+
 #include "tests/support/websocket.h"
 
 namespace sluice::test {
@@ -21,8 +23,9 @@ constexpr std::size_t kMostUnsent = 1 << 20;
 
 }  // namespace
 
-EchoBackend::EchoBackend(std::string name)
+EchoBackend::EchoBackend(std::string name, const TlsServer* tls)
     : name_(std::move(name)),
+      tls_(tls),
       listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   sockaddr_in address{};
@@ -79,6 +82,11 @@ std::vector<HttpMessage> EchoBackend::heads() const {
 std::vector<std::uint16_t> EchoBackend::closes() const {
   const std::lock_guard lock(mutex_);
   return closes_;
+}
+
+std::vector<TlsFacts> EchoBackend::handshakes() const {
+  const std::lock_guard lock(mutex_);
+  return handshakes_;
 }
 
 bool EchoBackend::AwaitAccepts(std::size_t count, Deadline deadline) {
@@ -155,7 +163,13 @@ void EchoBackend::AcceptAll() {
     }
     const int on = 1;
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    peers_.emplace(fd, Peer{});
+    Peer peer;
+    if (tls_ != nullptr) {
+      peer.ssl.reset(SSL_new(tls_->context()));
+      SSL_set_fd(peer.ssl.get(), fd);
+      SSL_set_accept_state(peer.ssl.get());
+    }
+    peers_.emplace(fd, std::move(peer));
     const std::lock_guard lock(mutex_);
     ++accepts_;
     ++open_;
@@ -163,10 +177,47 @@ void EchoBackend::AcceptAll() {
   }
 }
 
+// The handshake is made by the first read.
+ssize_t EchoBackend::Receive(int fd, Peer& peer, char* into, std::size_t size) {
+  if (!peer.ssl) {
+    return ::recv(fd, into, size, 0);
+  }
+  ERR_clear_error();
+  const int got = SSL_read(peer.ssl.get(), into, static_cast<int>(size));
+  if (got > 0) {
+    return got;
+  }
+  const int error = SSL_get_error(peer.ssl.get(), got);
+  errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : EIO;
+  return error == SSL_ERROR_ZERO_RETURN ? 0 : -1;
+}
+
+ssize_t EchoBackend::Send(int fd, Peer& peer) {
+  if (!peer.ssl) {
+    return ::send(fd, peer.out.data(), peer.out.size(), MSG_NOSIGNAL);
+  }
+  // A record at a time: taken off `out` by the caller in one piece.
+  std::size_t total = 0;
+  while (total < peer.out.size()) {
+    ERR_clear_error();
+    const int sent = SSL_write(peer.ssl.get(), peer.out.data() + total,
+                               static_cast<int>(peer.out.size() - total));
+    if (sent <= 0) {
+      const int error = SSL_get_error(peer.ssl.get(), sent);
+      errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : EIO;
+      return total > 0 ? static_cast<ssize_t>(total) : -1;
+    }
+    total += static_cast<std::size_t>(sent);
+  }
+  return static_cast<ssize_t>(total);
+}
+
 bool EchoBackend::Serve(int fd, Peer& peer, short events) {
-  if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) {
+  // What is inside OpenSSL already poll(2) would not see.
+  for (bool read = (events & (POLLIN | POLLHUP | POLLERR)) != 0; read;
+       read = peer.ssl && SSL_pending(peer.ssl.get()) > 0) {
     std::array<char, 64 * 1024> scratch;
-    const ssize_t got = ::recv(fd, scratch.data(), scratch.size(), 0);
+    const ssize_t got = Receive(fd, peer, scratch.data(), scratch.size());
     if (got == 0 || (got < 0 && errno != EAGAIN)) {
       return false;
     }
@@ -183,7 +234,7 @@ bool EchoBackend::Serve(int fd, Peer& peer, short events) {
     }
   }
   if (!peer.out.empty()) {
-    const ssize_t sent = ::send(fd, peer.out.data(), peer.out.size(), MSG_NOSIGNAL);
+    const ssize_t sent = Send(fd, peer);
     if (sent < 0 && errno != EAGAIN) {
       return false;
     }
@@ -191,6 +242,9 @@ bool EchoBackend::Serve(int fd, Peer& peer, short events) {
   }
   if (peer.closing && peer.out.empty() && !peer.finished) {
     peer.finished = true;
+    if (peer.ssl) {
+      SSL_shutdown(peer.ssl.get());
+    }
     ::shutdown(fd, SHUT_WR);
   }
   return true;
@@ -231,6 +285,9 @@ void EchoBackend::Take(Peer& peer) {
     }
     const std::lock_guard lock(mutex_);
     heads_.push_back(std::move(head));
+    if (peer.ssl) {
+      handshakes_.push_back(TlsServer::FactsOf(peer.ssl.get()));
+    }
     changed_.notify_all();
   }
   while (!peer.closing) {

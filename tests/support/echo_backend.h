@@ -1,11 +1,13 @@
 // A well-behaved WebSocket backend in a thread of its own: upgrades, echoes, answers ping and
-// CLOSE, and remembers what it saw. A plain request is answered 200 with "NAME METHOD TARGET\n".
+// CLOSE, and remembers what it saw, over TLS if it is told so. A plain request is answered 200 with
+// "NAME METHOD TARGET\n".
 #pragma once
 
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -16,12 +18,14 @@
 
 #include "tests/support/deadline.h"
 #include "tests/support/http_message.h"
+#include "tests/support/tls_server.h"
 
 namespace sluice::test {
 
 class EchoBackend {
  public:
-  explicit EchoBackend(std::string name = "echo");
+  // `tls`, if given, outlives the backend.
+  explicit EchoBackend(std::string name = "echo", const TlsServer* tls = nullptr);
   ~EchoBackend();
 
   EchoBackend(const EchoBackend&) = delete;
@@ -36,6 +40,7 @@ class EchoBackend {
   [[nodiscard]] std::size_t open() const;     // connections open now
   [[nodiscard]] std::vector<HttpMessage> heads() const;
   [[nodiscard]] std::vector<std::uint16_t> closes() const;  // codes of CLOSE frames that came
+  [[nodiscard]] std::vector<TlsFacts> handshakes() const;   // of connections that sent a head
 
   // Wait for what will happen; false when it did not in time.
   [[nodiscard]] bool AwaitAccepts(std::size_t count, Deadline deadline = Deadline());
@@ -46,7 +51,12 @@ class EchoBackend {
   void Broadcast(std::string bytes);
 
  private:
+  struct SslFree {
+    void operator()(SSL* ssl) const noexcept { SSL_free(ssl); }
+  };
+
   struct Peer {
+    std::unique_ptr<SSL, SslFree> ssl;  // null: plain
     std::string in;
     std::string out;
     bool upgraded = false;
@@ -58,10 +68,14 @@ class EchoBackend {
   void AcceptAll();
   bool Serve(int fd, Peer& peer, short events);  // false: the connection is over
   void Take(Peer& peer);
+  // As recv(2) and send(2), also over TLS.
+  static ssize_t Receive(int fd, Peer& peer, char* into, std::size_t size);
+  static ssize_t Send(int fd, Peer& peer);
   template <class Condition>
   bool Await(Deadline deadline, Condition&& condition);
 
   std::string name_;
+  const TlsServer* tls_;
   UniqueFd listener_;
   UniqueFd wake_;
   std::uint16_t port_ = 0;
@@ -74,6 +88,7 @@ class EchoBackend {
   std::uint64_t bytes_ = 0;
   std::vector<HttpMessage> heads_;
   std::vector<std::uint16_t> closes_;
+  std::vector<TlsFacts> handshakes_;
   std::string broadcast_;
   bool stop_ = false;
 

@@ -93,10 +93,22 @@ void Stream::StartTls(const TlsClientOptions& options) {
     SSL_set_alpn_protos(ssl_.get(), reinterpret_cast<const unsigned char*>(wire.data()),
                         static_cast<unsigned>(wire.size()));
   }
+  SSL_set_connect_state(ssl_.get());
+  FinishHandshake();
+}
+
+void Stream::AcceptTls(const TlsServer& server) {
+  ssl_.reset(SSL_new(server.context()));
+  SSL_set_fd(ssl_.get(), fd_.get());
+  SSL_set_accept_state(ssl_.get());
+  FinishHandshake();
+}
+
+void Stream::FinishHandshake() {
   const Deadline deadline;
   for (;;) {
     ERR_clear_error();
-    const int done = SSL_connect(ssl_.get());
+    const int done = SSL_do_handshake(ssl_.get());
     if (done == 1) {
       return;
     }

@@ -14,6 +14,7 @@
 
 #include "tests/support/deadline.h"
 #include "tests/support/http_message.h"
+#include "tests/support/tls_server.h"
 #include "tests/support/websocket.h"
 
 namespace sluice::test {
@@ -43,6 +44,8 @@ class Stream {
 
   // Client handshake on the open socket. Throws when it fails.
   void StartTls(const TlsClientOptions& options);
+  // Server handshake on the open socket. Throws when it fails.
+  void AcceptTls(const TlsServer& server);
 
   // Sending. Send blocks until the kernel has taken everything.
   void Send(std::string_view bytes);
@@ -106,6 +109,7 @@ class Stream {
     void operator()(SSL* ssl) const noexcept { SSL_free(ssl); }
   };
 
+  void FinishHandshake();
   // Fills buffer_ with at least one more byte. False at EOF.
   bool Fill(Deadline deadline);
   void Await(short events, Deadline deadline, const char* what) const;

@@ -23,12 +23,6 @@
 
 namespace sluice::tls {
 
-struct SessionFree {
-  void operator()(SSL_SESSION* session) const noexcept { SSL_SESSION_free(session); }
-};
-
-using SessionPtr = std::unique_ptr<SSL_SESSION, SessionFree>;
-
 // PEM files that are gone with the test.
 class Files {
  public:
