@@ -136,6 +136,7 @@ struct Backend {
   double weight = 1.0;
   unsigned group = 0;               // the lowest is used first
   std::size_t max_connections = 0;  // open legs to it; 0: no limit
+  std::string server_name;  // of its certificate; empty: that of the pool's tls, or `host`
 
   bool operator==(const Backend&) const = default;
 };
@@ -144,6 +145,25 @@ enum class ProxyProtocol : std::uint8_t { kOff, kV1, kV2 };
 
 // What becomes of clients when no backend is in service.
 enum class Panic : std::uint8_t { kTryAll, kRefuse };
+
+// TLS to the backends of a pool.
+struct PoolTls {
+  std::string ca;           // path of a PEM bundle; empty: the authorities of the system
+  std::string server_name;  // DNS name or numeric address; empty: the host of each backend
+  Certificate certificate;  // shown to backends that ask for one; empty paths: none
+  bool verify = true;       // false: any certificate will do
+  TlsVersion min_version = TlsVersion::k12;
+  std::size_t ca_line = 0;           // of the file: where a mistake in `ca` is reported
+  std::size_t certificate_line = 0;  // the same for `certificate`
+
+  [[nodiscard]] bool has_certificate() const noexcept { return !certificate.chain.empty(); }
+
+  // Where it stands in the file makes no difference.
+  bool operator==(const PoolTls& other) const {
+    return ca == other.ca && server_name == other.server_name && certificate == other.certificate &&
+           verify == other.verify && min_version == other.min_version;
+  }
+};
 
 struct Pool {
   std::string name;
@@ -157,7 +177,8 @@ struct Pool {
   std::uint64_t handshake_burst = 0;  // of them at once; 0: those of one second
   // What connections to its backends begin with.
   ProxyProtocol proxy_protocol = ProxyProtocol::kOff;
-  std::vector<Backend> backends;      // never empty
+  std::vector<Backend> backends;  // never empty
+  std::optional<PoolTls> tls;     // nothing: the backends are spoken to in plain text
 
   bool operator==(const Pool&) const = default;
 };

@@ -32,9 +32,11 @@ constexpr auto kHeartbeat = std::to_array<Key>({"interval", "timeout", "client",
 constexpr auto kSideHeartbeat = std::to_array<Key>({"interval", "timeout"});
 constexpr auto kPool = std::to_array<Key>(
     {"balance", "bounded_load", "connect_timeout", "slow_start", "group_threshold", "panic",
-     "handshake_rate", "handshake_burst", "proxy_protocol", "backends", "health"});
-constexpr auto kBackend =
-    std::to_array<Key>({"name", "address", "weight", "group", "max_connections"});
+     "handshake_rate", "handshake_burst", "proxy_protocol", "backends", "health", "tls"});
+constexpr auto kBackend = std::to_array<Key>(
+    {"name", "address", "weight", "group", "max_connections", "server_name"});
+constexpr auto kPoolTls =
+    std::to_array<Key>({"ca", "server_name", "certificate", "verify", "min_version"});
 constexpr auto kDrain = std::to_array<Key>(
     {"window", "grace", "ready_delay", "message_grace", "rate", "close_code", "reason"});
 constexpr auto kAdmin = std::to_array<Key>({"address", "token_file", "tls"});
@@ -55,6 +57,8 @@ constexpr std::array kTables{
     KeyTable{"route.heartbeat.backend", kSideHeartbeat},
     KeyTable{"pool.*", kPool},
     KeyTable{"pool.*.backends", kBackend},
+    KeyTable{"pool.*.tls", kPoolTls},
+    KeyTable{"pool.*.tls.certificate", kCertificate},
     KeyTable{"drain", kDrain},
     KeyTable{"admin", kAdmin},
     KeyTable{"admin.tls", kAdminTls},

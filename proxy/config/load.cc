@@ -141,6 +141,7 @@ class Loader {
   void ReadTls(const TableReader& in, std::string_view certificates_path, ListenerTls& out);
   void ReadPools();
   void ReadBackends(const TableReader& in, Pool& out);
+  void ReadPoolTls(const TableReader& in, PoolTls& out);
   void ReadRoutes();
   // Returns whether both are as the file means them.
   bool ReadHostAndPath(const TableReader& in, Route& out);
@@ -486,6 +487,9 @@ void Loader::ReadPools() {
     in.ReadWord("panic", out.panic, {"try_all", "refuse"}, {Panic::kTryAll, Panic::kRefuse});
     in.ReadNumber("handshake_rate", out.handshake_rate, 0.01, 1e6, "off");
     in.ReadCount("handshake_burst", out.handshake_burst, 0, 1'000'000);
+    if (const auto tls = in.Table("tls", "pool.*.tls", "a table; {} for the defaults")) {
+      ReadPoolTls(*tls, out.tls.emplace());
+    }
     ReadBackends(in, out);
     in.WarnNotActedOn("health");
     config_.pools.push_back(std::move(out));
@@ -525,8 +529,36 @@ void Loader::ReadBackends(const TableReader& in, Pool& out) {
     entry.ReadNumber("weight", backend.weight, 0.001, 1000);
     entry.ReadCount("group", backend.group, 0, 15);
     entry.ReadCount("max_connections", backend.max_connections, 0, 10'000'000);
+    if (entry.ReadParsed("server_name", backend.server_name, ParseServerName) && !in.Has("tls")) {
+      entry.AddMistake("server_name",
+                       "is the name in a certificate, and this pool has no tls; set tls in the "
+                       "pool, or leave this key out");
+    }
     out.backends.push_back(std::move(backend));
   }
+}
+
+void Loader::ReadPoolTls(const TableReader& in, PoolTls& out) {
+  out.ca_line = in.LineOf("ca");
+  if (const auto ca = in.Text("ca"); ca && !ca->text.empty()) {
+    ReadFilePath(in, "ca", kPemFile, out.ca);
+  }
+  if (const auto name = in.Text("server_name"); name && !name->text.empty()) {
+    in.ReadParsed("server_name", out.server_name, ParseServerName);
+  }
+  out.certificate_line = in.LineOf("certificate");
+  if (const auto pair = in.Table("certificate", "pool.*.tls.certificate",
+                                 "a table, such as { chain = \"chain.pem\", key = \"key.pem\" }")) {
+    ReadFilePath(*pair, "chain", kPemFile, out.certificate.chain);
+    ReadFilePath(*pair, "key", kPemFile, out.certificate.key);
+  }
+  in.Read("verify", out.verify);
+  if (!out.verify) {
+    in.AddWarning("verify",
+                  "certificates of these backends are not checked, so anybody on the way to them "
+                  "can read and change what is said");
+  }
+  in.ReadWord("min_version", out.min_version, {"1.2", "1.3"}, {TlsVersion::k12, TlsVersion::k13});
 }
 
 void Loader::ReadRoutes() {

@@ -379,6 +379,22 @@ Result<std::string> ParseCidr(std::string_view text) {
   return block;
 }
 
+Result<std::string> ParseServerName(std::string_view text) {
+  if (text.find('\0') == std::string_view::npos) {
+    for (const int family : {AF_INET, AF_INET6}) {
+      if (auto numeric = Canonical(std::string(text), family)) {
+        return *std::move(numeric);
+      }
+    }
+  }
+  if (!IsHostName(text) || LooksLikeIpv4(text)) {
+    return Err(Quoted(text) +
+               " is not a name of a server; allowed: a host name or a numeric address, without a "
+               "port");
+  }
+  return Lower(text);
+}
+
 Result<std::string> ParseRouteHost(std::string_view text) {
   constexpr std::string_view kForm = "allowed: an exact name, *.suffix, or no host at all for any";
   if (text.empty()) {

@@ -50,6 +50,10 @@ struct HostPort {
 // For a numeric address in its canonical form: 127.0.0.0/8 or ::1.
 [[nodiscard]] bool IsLoopback(std::string_view host) noexcept;
 
+// What the certificate of a backend is for: a host name in lower case, or a numeric address in its
+// canonical form and without brackets.
+[[nodiscard]] Result<std::string> ParseServerName(std::string_view text);
+
 // "10.0.0.0/8" or "fd00::/8", with no bit set behind the prefix.
 [[nodiscard]] Result<std::string> ParseCidr(std::string_view text);
 

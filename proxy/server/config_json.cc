@@ -164,6 +164,17 @@ Json RouteJson(const config::Route& route) {
   return out;
 }
 
+Json PoolTlsJson(const config::PoolTls& tls) {
+  Json out{{"ca", tls.ca},
+           {"server_name", tls.server_name},
+           {"verify", tls.verify},
+           {"min_version", Name(tls.min_version)}};
+  if (tls.has_certificate()) {
+    out["certificate"] = {{"chain", tls.certificate.chain}, {"key", tls.certificate.key}};
+  }
+  return out;
+}
+
 Json PoolJson(const config::Pool& pool) {
   Json backends = Json::array();
   for (const config::Backend& backend : pool.backends) {
@@ -172,17 +183,24 @@ Json PoolJson(const config::Pool& pool) {
                         {"weight", backend.weight},
                         {"group", backend.group},
                         {"max_connections", backend.max_connections}});
+    if (!backend.server_name.empty()) {
+      backends.back()["server_name"] = backend.server_name;
+    }
   }
-  return {{"balance", Name(pool.balance)},
-          {"bounded_load", pool.bounded_load},
-          {"slow_start", FormatDuration(pool.slow_start)},
-          {"group_threshold", pool.group_threshold},
-          {"panic", Name(pool.panic)},
-          {"handshake_rate", pool.handshake_rate},
-          {"handshake_burst", pool.handshake_burst},
-          {"connect_timeout", FormatDuration(pool.connect_timeout)},
-          {"proxy_protocol", Name(pool.proxy_protocol)},
-          {"backends", std::move(backends)}};
+  Json out{{"balance", Name(pool.balance)},
+           {"bounded_load", pool.bounded_load},
+           {"slow_start", FormatDuration(pool.slow_start)},
+           {"group_threshold", pool.group_threshold},
+           {"panic", Name(pool.panic)},
+           {"handshake_rate", pool.handshake_rate},
+           {"handshake_burst", pool.handshake_burst},
+           {"connect_timeout", FormatDuration(pool.connect_timeout)},
+           {"proxy_protocol", Name(pool.proxy_protocol)},
+           {"backends", std::move(backends)}};
+  if (pool.tls) {
+    out["tls"] = PoolTlsJson(*pool.tls);
+  }
+  return out;
 }
 
 Json AdminJson(const config::Admin& admin) {

@@ -36,7 +36,7 @@ TEST(LoadText, FillsInEveryDefault) {
   want.routes = {route};
   Pool pool;
   pool.name = "a";
-  pool.backends = {{"127.0.0.1:9001", "127.0.0.1", 9001, 1.0}};
+  pool.backends = {{"127.0.0.1:9001", "127.0.0.1", 9001, 1.0, ""}};
   want.pools = {pool};
   EXPECT_EQ(result.config, want);
 }
@@ -120,8 +120,13 @@ group_threshold = 0.75
 panic = "refuse"
 handshake_rate = 12.5
 handshake_burst = 30
+tls.ca = "ca.pem"
+tls.server_name = "Backends.example.com"
+tls.certificate = { chain = "certs/a.pem", key = "certs/a.key" }
+tls.verify = true
+tls.min_version = "1.3"
 backends = [
-  { name = "b2", address = "db.local:9002", weight = 2, group = 3, max_connections = 500 },
+  { name = "b2", address = "db.local:9002", weight = 2, group = 3, max_connections = 500, server_name = "::0001" },
   { name = "b1", address = "[::1]:9001", weight = 0.5 },
 ]
 [pool.a]
@@ -212,10 +217,15 @@ queue = 100
   b.panic = Panic::kRefuse;
   b.handshake_rate = 12.5;
   b.handshake_burst = 30;
-  b.backends = {{"b2", "db.local", 9002, 2.0, 3, 500}, {"b1", "::1", 9001, 0.5}};
+  b.backends = {{"b2", "db.local", 9002, 2.0, 3, 500, "::1"}, {"b1", "::1", 9001, 0.5, 0, 0, ""}};
+  b.tls.emplace();
+  b.tls->ca = dir.path() + "/ca.pem";
+  b.tls->server_name = "backends.example.com";
+  b.tls->certificate = {dir.path() + "/certs/a.pem", dir.path() + "/certs/a.key"};
+  b.tls->min_version = TlsVersion::k13;
   Pool a;
   a.name = "a";
-  a.backends = {{"127.0.0.1:9003", "127.0.0.1", 9003, 1.0}};
+  a.backends = {{"127.0.0.1:9003", "127.0.0.1", 9003, 1.0, 0, 0, ""}};
   want.pools = {b, a};
   // Section by section first: a difference in one is easier to find.
   EXPECT_EQ(result.config.server, want.server);
@@ -318,6 +328,28 @@ TEST(LoadText, WarnsAboutATokenThatCrossesTheNetworkInPlainText) {
       text + "tls.certificates = [{ chain = \"a.pem\", key = \"a.pem\" }]\n", "t.toml", dir.path());
   EXPECT_THAT(Texts(tls.mistakes), IsEmpty());
   EXPECT_THAT(Texts(tls.warnings), IsEmpty());
+}
+
+TEST(LoadText, TakesAnEmptyTableForTlsWithDefaults) {
+  const auto load = [](const std::string& tls) {
+    return LoadText(std::string(kSmallest) + tls + "\n", "t.toml", "");
+  };
+  EXPECT_FALSE(load("").config.pools[0].tls.has_value());
+  for (const char* written : {"tls = {}", "tls.verify = true", "tls.ca = \"\""}) {
+    const LoadResult result = load(written);
+    ASSERT_THAT(Texts(result.mistakes), IsEmpty()) << written;
+    EXPECT_EQ(result.config.pools[0].tls, PoolTls()) << written;
+  }
+}
+
+TEST(LoadText, WarnsAboutBackendsThatAreNotVerified) {
+  const LoadResult result = LoadText(std::string(kSmallest) + "tls.verify = false\n", "t.toml", "");
+  ASSERT_THAT(Texts(result.mistakes), IsEmpty());
+  EXPECT_FALSE(result.config.pools[0].tls->verify);
+  EXPECT_THAT(Texts(result.warnings),
+              ElementsAre("t.toml:7: pool.a.tls.verify: certificates of these backends are not "
+                          "checked, so anybody on the way to them can read and change what is "
+                          "said"));
 }
 
 TEST(LoadToken, TakesWhiteSpaceOffTheEnd) {

@@ -26,6 +26,16 @@ pool = "rest"
 backends = [{ address = "127.0.0.1:9099" }]
 )";
 
+// The same for a snippet that begins the pool.
+constexpr std::string_view kRestOfPool = R"(
+backends = [{ address = "127.0.0.1:9099" }]
+[[listener]]
+address = "127.0.0.1:8099"
+[[route]]
+host = "rest.example"
+pool = "rest"
+)";
+
 struct Case {
   const char* name;
   std::string_view text;
@@ -549,6 +559,40 @@ INSTANTIATE_TEST_SUITE_P(
               "pool.a.backends[0].name in line 3; each must be different",
               "6: pool.a.backends[3].address: the backend name \"c:1\" is taken by "
               "pool.a.backends[2].address in line 5; each must be different"}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
+    PoolTls, Mistakes,
+    testing::Values(
+        Case{"NoTable",
+             "[pool.rest]\ntls = true\n",
+             {"2: pool.rest.tls: must be a table; {} for the defaults, not a boolean"},
+             kRestOfPool},
+        Case{"EveryKey",
+             "[pool.rest]\ntls.ca = \"/nonexistent/ca.pem\"\ntls.server_name = \"b.test:443\"\n"
+             "tls.certificate = { chain = \"a.pem\" }\ntls.verify = 1\n"
+             "tls.min_version = \"1.1\"\ntls.ciphers = \"x\"\n",
+             {"2: pool.rest.tls.ca: cannot read \"/nonexistent/ca.pem\": ",
+              "3: pool.rest.tls.server_name: \"b.test:443\" is not a name of a server; allowed: ",
+              "4: pool.rest.tls.certificate.key: is missing; allowed: the path of a PEM file",
+              "5: pool.rest.tls.verify: must be true or false, not an integer",
+              "6: pool.rest.tls.min_version: \"1.1\" is not known; allowed: 1.2, 1.3",
+              "7: pool.rest.tls.ciphers: unknown key"},
+             kRestOfPool},
+        Case{"ServerNameWithoutTls",
+             "[pool.a]\nbackends = [{ address = \"127.0.0.1:1\", server_name = \"b.test\" }]\n",
+             {"2: pool.a.backends[0].server_name: is the name in a certificate, and this pool has "
+              "no tls; "}},
+        Case{"ServerNames",
+             "[pool.a]\ntls = {}\nbackends = [\n"
+             "  { address = \"127.0.0.1:1\", server_name = \"\" },\n"
+             "  { address = \"127.0.0.1:2\", server_name = \"*.b.test\" },\n"
+             "  { address = \"127.0.0.1:3\", server_name = \"1.2.3\" },\n"
+             "  { address = \"127.0.0.1:4\", server_name = \"[::1]\" },\n]\n",
+             {"4: pool.a.backends[0].server_name: \"\" is not a name",
+              "5: pool.a.backends[1].server_name: \"*.b.test\" is not a name",
+              "6: pool.a.backends[2].server_name: \"1.2.3\" is not a name",
+              "7: pool.a.backends[3].server_name: \"[::1]\" is not a name"}}),
     CaseName);
 
 INSTANTIATE_TEST_SUITE_P(

@@ -93,6 +93,8 @@ TEST(Reference, ShowsTheDefaultsOfTheKeysThatAreOff) {
   dir.Write("certs/chat.key", "");
   dir.Write("certs/admin.pem", "");
   dir.Write("certs/admin.key", "");
+  dir.Write("certs/sluice.pem", "");
+  dir.Write("certs/sluice.key", "");
   const LoadResult on = LoadText(ReferenceWithAllKeys(), "sluice.toml", dir.path());
   ASSERT_THAT(Texts(on.mistakes), IsEmpty());
   Config want = LoadFile(SamplePath("sluice.toml")).config;
@@ -100,6 +102,8 @@ TEST(Reference, ShowsTheDefaultsOfTheKeysThatAreOff) {
       {dir.path() + "/certs/chat.pem", dir.path() + "/certs/chat.key"}};
   want.admin.tls.certificates = {
       {dir.path() + "/certs/admin.pem", dir.path() + "/certs/admin.key"}};
+  want.pools[0].tls.emplace().certificate = {dir.path() + "/certs/sluice.pem",
+                                             dir.path() + "/certs/sluice.key"};
   want.routes[0].close_code = want.drain.close_code;
   want.routes[0].limits.max_connection_age = want.limits.max_connection_age;
   want.server.takeover_socket = dir.path() + "/takeover.sock";

@@ -97,7 +97,12 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
   out += in("route.heartbeat.client", "heartbeat.client.");
   out += in("route.heartbeat.backend", "heartbeat.backend.");
   const bool in_backend = path == "pool.*.backends";
-  out += "[pool.a]\n" + in("pool.*") + "backends = [{ ";
+  out += "[pool.a]\n" + in("pool.*");
+  if (path.starts_with("pool.*.tls") || (in_backend && key == "server_name")) {
+    out += "tls.certificate.chain = \"a.pem\"\ntls.certificate.key = \"a.key\"\n";
+    out += in("pool.*.tls", "tls.");
+  }
+  out += "backends = [{ ";
   out += in_backend && key == "address" ? "name = \"a\"" : "address = \"127.0.0.1:9001\"";
   out += in_backend ? ", " + key + " = " + value + " }]\n" : " }]\n";
   return out;
@@ -240,7 +245,7 @@ TEST(Schema, GivesTheDefaultsOfTheReferencePage) {
   const std::string page = ReadText(SamplePath("../docs/CONFIGURATION.md"));
   ASSERT_FALSE(page.empty());
   VisitValues([&](const std::string& path, const std::string& key, const json& property) {
-    if (path.empty() || path.ends_with("tls.certificates")) {
+    if (path.empty() || path.ends_with("tls.certificates") || path.ends_with("tls.certificate")) {
       return;  // headings, and a pair of keys in one row
     }
     // A row reads "| `key` | type | default | meaning |".
@@ -285,6 +290,8 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       {"route.affinity", {"ip", "cookie:a!b", "header:X-A", "query:a:b[]", "path:1", "path:32"}},
       {"route.affinity_cookie", {"", "a", "__Host-a"}},
       {"pool.*.backends.name", {"b-1", "10.0.0.1:80"}},
+      {"pool.*.backends.server_name", {"b.test", "10.0.0.1", "::1", "my_db.local"}},
+      {"pool.*.tls.server_name", {"", "b.test", "10.0.0.1", "2001:db8::1.2.3.4"}},
       {"pool.*.backends.address", {"a:1", "10.0.0.1:65535", "[::1]:80", "my_db.local:1"}},
       {"drain.reason", {"", "service restart"}},
       {"admin.address",

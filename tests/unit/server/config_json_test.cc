@@ -97,8 +97,13 @@ group_threshold = 0.25
 panic = "refuse"
 handshake_rate = 7.5
 handshake_burst = 9
+tls.ca = "ca.pem"
+tls.server_name = "b.test"
+tls.certificate = { chain = "a.pem", key = "a.key" }
+tls.verify = false
+tls.min_version = "1.3"
 backends = [
-  { name = "one", address = "127.0.0.1:9001", weight = 2.5, group = 2, max_connections = 70 },
+  { name = "one", address = "127.0.0.1:9001", weight = 2.5, group = 2, max_connections = 70, server_name = "c.test" },
 ]
 [drain]
 window = "41s"
@@ -233,6 +238,10 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
       {"/pool/app/backends/0/weight", 2.5},
       {"/pool/app/backends/0/group", 2},
       {"/pool/app/backends/0/max_connections", 70},
+      {"/pool/app/backends/0/server_name", "c.test"},
+      {"/pool/app/tls/ca", path_ + "/ca.pem"},
+      {"/pool/app/tls/verify", false},
+      {"/pool/app/tls/certificate/key", path_ + "/a.key"},
       {"/drain/rate", 45},
       {"/drain/reason", "going away"},
       {"/admin/address", "0.0.0.0:9900"},
