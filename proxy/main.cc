@@ -39,6 +39,22 @@ void CheckCertificates(const std::string& where, const std::string& key,
   }
 }
 
+// The same for TLS to the backends of a pool: its authorities, then its own certificate.
+void CheckPoolTls(const std::string& path, const config::Pool& pool, config::LoadResult& loaded) {
+  const tls::ClientContext::Options whole = server::TlsOptions(*pool.tls);
+  const auto check = [&](std::size_t line, std::string_view key,
+                         const tls::ClientContext::Options& options) {
+    if (const auto context = tls::ClientContext::Make(options); !context) {
+      loaded.mistakes.push_back({path + ":" + std::to_string(line),
+                                 "pool." + pool.name + ".tls." + std::string(key),
+                                 context.error().message});
+    }
+  };
+  check(pool.tls->ca_line, "ca", {.ca_file = whole.ca_file, .certificate = {}});
+  check(pool.tls->certificate_line, "certificate",
+        {.ca_file = {}, .certificate = whole.certificate, .verify = false});
+}
+
 // Adds what is wrong with the certificates that the configuration names.
 void CheckCertificates(const std::string& path, config::LoadResult& loaded) {
   const auto where = [&](const config::ListenerTls& tls) {
@@ -49,6 +65,11 @@ void CheckCertificates(const std::string& path, config::LoadResult& loaded) {
     if (listener.is_tls()) {
       CheckCertificates(where(listener.tls), "listener[" + std::to_string(i) + "].tls.certificates",
                         server::TlsOptions(listener), loaded);
+    }
+  }
+  for (const config::Pool& pool : loaded.config.pools) {
+    if (pool.tls) {
+      CheckPoolTls(path, pool, loaded);
     }
   }
   const config::Admin& admin = loaded.config.admin;

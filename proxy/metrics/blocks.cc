@@ -53,7 +53,7 @@ std::string_view Name(PickHow v) noexcept {
 
 std::string_view Name(BackendFailure v) noexcept {
   static constexpr auto kNames = std::to_array<std::string_view>(
-      {"refused", "timeout", "reset", "bad_answer", "status", "lost", "hung"});
+      {"refused", "timeout", "reset", "bad_answer", "status", "lost", "hung", "tls"});
   return NameOf(v, kNames);
 }
 
@@ -66,6 +66,11 @@ std::string_view Name(TornReason v) noexcept {
 std::string_view Name(OwnClose v) noexcept {
   static constexpr auto kNames = std::to_array<std::string_view>(
       {"drain", "backend_drain", "max_age", "kick", "idle", "slow", "rate"});
+  return NameOf(v, kNames);
+}
+
+std::string_view Name(BackendTlsResult v) noexcept {
+  static constexpr auto kNames = std::to_array<std::string_view>({"ok", "resumed", "failed"});
   return NameOf(v, kNames);
 }
 

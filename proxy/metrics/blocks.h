@@ -118,12 +118,13 @@ enum class ClosedBy : std::uint8_t { kClient, kBackend, kSluice, kCount };
 enum class PickHow : std::uint8_t { kHome, kOverflow, kFallback, kPanic, kCount };
 enum class BackendFailure : std::uint8_t {
   kRefused,    // connect refused or unreachable
-  kTimeout,    // connect timed out
+  kTimeout,    // connect timed out, or the TLS handshake
   kReset,      // reset or EOF before its answer
   kBadAnswer,  // malformed head, or a 101 that does not hold
   kStatus,     // 502, 503 or 504 before the 101
   kLost,       // EOF without CLOSE, or reset, while relaying
   kHung,       // no answer to a ping while relaying
+  kTls,        // TLS handshake failed, or TLS broke before its answer
   kCount
 };
 // Why Sluice itself began to close a session that kept the rules.
@@ -193,11 +194,15 @@ struct alignas(64) RouteBlock {
   std::array<Counter, kSides> backpressure_pauses;  // [the side not read]
 };
 
+enum class BackendTlsResult : std::uint8_t { kOk, kResumed, kFailed, kCount };
+[[nodiscard]] std::string_view Name(BackendTlsResult v) noexcept;
+
 struct alignas(64) BackendBlock {
   Counter retries;  // went on to another after this one failed
   PerEnum<BackendFailure, Counter> failures;
   Histogram<kLatencyBounds> connect_seconds;
   PerEnum<PickHow, Counter> picks;  // the pool's, counted at the backend taken
+  PerEnum<BackendTlsResult, Counter> tls_handshakes;
 };
 
 enum class TlsResult : std::uint8_t { kOk, kFailed, kTimeout, kCount };

@@ -192,11 +192,13 @@ void AppendConnections(Families& out, const ListenerTable& listeners,
              Sum(
                  shards.blocks, [](const auto& b) -> auto& { return b.connections_open; }));
   }
-  auto legs = static_cast<double>(legs_to_removed);
+  // Of backends that are gone it is not known any more what they spoke.
+  std::array<double, 2> legs{static_cast<double>(legs_to_removed), 0};
   for (const BackendStatus& backend : backends) {
-    legs += static_cast<double>(backend.open);
+    legs[backend.tls ? 1 : 0] += static_cast<double>(backend.open);
   }
-  open.Add({{"side", "backend"}, {"tls", "false"}, {"listener", ""}}, legs);
+  open.Add({{"side", "backend"}, {"tls", "false"}, {"listener", ""}}, legs[0]);
+  open.Add({{"side", "backend"}, {"tls", "true"}, {"listener", ""}}, legs[1]);
 
   FamilyFiller accepts =
       CounterFamily(out, "sluice_accepts_total", "Client connections accepted, by listener.");
@@ -498,8 +500,9 @@ void AppendBackendStatus(Families& out, const std::vector<BackendStatus>& backen
 }
 
 void AppendBackends(Families& out, const BackendTable& backends) {
-  FamilyFiller seconds = HistogramFamily(out, "sluice_backend_connect_seconds",
-                                         "Time to connect to a backend, where it succeeded.");
+  FamilyFiller seconds =
+      HistogramFamily(out, "sluice_backend_connect_seconds",
+                      "Time to connect to a backend, TLS handshake included, where it succeeded.");
   for (const auto& [key, blocks] : backends) {
     seconds.AddHistogram(
         {{"pool", key.first}, {"backend", key.second}}, kLatencyBounds, blocks,
@@ -513,6 +516,18 @@ void AppendBackends(Families& out, const BackendTable& backends) {
       failures.Add({{"pool", key.first}, {"backend", key.second}, {"reason", Name(reason)}},
                    Sum(
                        blocks, [reason](const auto& b) -> auto& { return b.failures[reason]; }));
+    });
+  }
+
+  FamilyFiller handshakes =
+      CounterFamily(out, "sluice_backend_tls_handshakes_total",
+                    "TLS handshakes with backends by result; resumed ones are not in ok.");
+  for (const auto& [key, blocks] : backends) {
+    ForEach<BackendTlsResult>([&, &key = key, &blocks = blocks](BackendTlsResult result) {
+      handshakes.Add(
+          {{"pool", key.first}, {"backend", key.second}, {"result", Name(result)}},
+          Sum(
+              blocks, [result](const auto& b) -> auto& { return b.tls_handshakes[result]; }));
     });
   }
 

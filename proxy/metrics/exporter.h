@@ -30,6 +30,7 @@ struct BackendStatus {
   bool draining = false;
   std::int64_t open = 0;  // legs held by all workers
   double weight = 1;
+  bool tls = false;
 };
 
 struct ProcessStatus {

@@ -31,9 +31,9 @@ tls::ServerOptions TlsOptions(const config::Admin& admin) {
   return TlsOptions(admin.tls, "admin interface");  // no listener has a space in its name
 }
 
-ListenerSet::ListenerSet(std::size_t workers, metrics::Exporter& exporter,
+ListenerSet::ListenerSet(WorkerLibraries& libraries, metrics::Exporter& exporter,
                          const tls::TicketKeys& keys)
-    : workers_(workers), exporter_(exporter), keys_(keys), libraries_(workers) {}
+    : libraries_(libraries), workers_(libraries.workers()), exporter_(exporter), keys_(keys) {}
 
 std::string ListenerSet::KeyOf(const config::Listener& listener) {
   return listener.port == 0 ? "name " + listener.name
@@ -206,14 +206,11 @@ Result<LocalPtr<const session::ListenerView>> ListenerSet::MakeView(std::size_t 
                                     entry.config.proxy_protocol);
   view->proxy_protocol = entry.config.proxy_protocol;
   if (entry.config.is_tls()) {
-    if (!libraries_[worker]) {
-      auto library = tls::MakeLibrary();
-      if (!library) {
-        return tl::unexpected(library.error());
-      }
-      libraries_[worker] = std::move(*library);
+    auto library = libraries_.Of(worker);
+    if (!library) {
+      return tl::unexpected(library.error());
     }
-    auto tls = tls::ServerContext::Make(TlsOptions(entry.config), keys_, libraries_[worker]);
+    auto tls = tls::ServerContext::Make(TlsOptions(entry.config), keys_, std::move(*library));
     if (!tls) {
       return tl::unexpected(tls.error());
     }

@@ -16,6 +16,7 @@
 #include "proxy/metrics/exporter.h"
 #include "proxy/net/address.h"
 #include "proxy/server/worker.h"
+#include "proxy/server/worker_libraries.h"
 #include "proxy/tls/server_context.h"
 
 namespace sluice::server {
@@ -38,8 +39,8 @@ struct PassedSocket {
 
 class ListenerSet {
  public:
-  // `exporter` and `keys` outlive the set.
-  ListenerSet(std::size_t workers, metrics::Exporter& exporter, const tls::TicketKeys& keys);
+  // All of them outlive the set.
+  ListenerSet(WorkerLibraries& libraries, metrics::Exporter& exporter, const tls::TicketKeys& keys);
 
   // What a configuration needs that is not there yet. Everything that can fail has been done.
   struct Change {
@@ -89,11 +90,11 @@ class ListenerSet {
   [[nodiscard]] Result<LocalPtr<const session::ListenerView>> MakeView(std::size_t worker,
                                                                        Entry& entry);
 
+  WorkerLibraries& libraries_;
   std::size_t workers_;
   metrics::Exporter& exporter_;
   const tls::TicketKeys& keys_;
-  std::vector<tls::Library> libraries_;  // by worker; made with the first TLS listener
-  std::vector<Entry> entries_;           // in the order of the configuration
+  std::vector<Entry> entries_;  // in the order of the configuration
   std::size_t next_tag_ = 0;
 };
 

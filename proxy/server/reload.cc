@@ -64,12 +64,17 @@ Result<void> Server::Swap(const config::Config& config) {
   if (!change) {
     return tl::unexpected(change.error());
   }
+  auto backend_tls = backend_tls_.Prepare(config);
+  if (!backend_tls) {
+    return tl::unexpected(backend_tls.error());
+  }
   auto admin_tls = LoadAdminTls(config.admin);
   if (!admin_tls) {
     return tl::unexpected(admin_tls.error());
   }
   // From here on nothing fails.
   listeners_.Commit(*change);
+  backend_tls_.Commit(std::move(*backend_tls));
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     workers_[i]->Update({MakeView(i, *snapshot), std::move(change->by_worker[i]), change->closed});
   }

@@ -102,7 +102,9 @@ Server::Server(const config::Config& config, Launch launch, std::size_t workers)
       launch_(std::move(launch)),
       exporter_(workers, Build()),
       access_log_(FormatOf(config.log.access), config.log.queue, config.log.query),
-      listeners_(workers, exporter_, ticket_keys_),
+      libraries_(workers),
+      backend_tls_(libraries_),
+      listeners_(libraries_, exporter_, ticket_keys_),
       drains_(loop_, workers_),
       began_(Now()) {
   workers_.reserve(workers);
@@ -126,6 +128,11 @@ Result<void> Server::Prepare() {
     return tl::unexpected(snapshot.error());
   }
   snapshot_ = std::move(*snapshot);
+  auto backend_tls = backend_tls_.Prepare(config_);
+  if (!backend_tls) {
+    return tl::unexpected(backend_tls.error());
+  }
+  backend_tls_.Commit(std::move(*backend_tls));
   loaded_at_ = UnixNow();
   fds_ = RaiseFileLimit();
   shared_.max_connections = MostConnections(config_);
@@ -219,6 +226,7 @@ LocalPtr<const session::View> Server::MakeView(std::size_t worker,
                                                const std::shared_ptr<const session::Snapshot>& of) {
   auto view = std::make_unique<session::View>();
   view->snapshot = of;
+  view->tls = backend_tls_.Of(worker);
   for (const session::Route& route : of->routes) {
     session::View::RouteSeries series;
     series.block = &exporter_.Route(worker, route.config.name);
@@ -379,10 +387,11 @@ metrics::ProcessStatus Server::ProcessStatus() const {
   status.certificates = listeners_.certificates();
   for (const auto& pool : snapshot_->pools) {
     for (const balance::Backend& backend : pool->backends.backends()) {
-      status.backends.push_back(
-          {pool->config.name, backend.name, backend.state->healthy.load(std::memory_order_relaxed),
-           backend.state->draining.load(std::memory_order_relaxed),
-           backend.state->open.load(std::memory_order_relaxed), backend.weight});
+      status.backends.push_back({pool->config.name, backend.name,
+                                 backend.state->healthy.load(std::memory_order_relaxed),
+                                 backend.state->draining.load(std::memory_order_relaxed),
+                                 backend.state->open.load(std::memory_order_relaxed),
+                                 backend.weight, pool->config.tls.has_value()});
     }
   }
   return status;

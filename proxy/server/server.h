@@ -20,8 +20,10 @@
 #include "proxy/net/event.h"
 #include "proxy/net/loop.h"
 #include "proxy/server/backend_drains.h"
+#include "proxy/server/backend_tls.h"
 #include "proxy/server/listener_set.h"
 #include "proxy/server/worker.h"
+#include "proxy/server/worker_libraries.h"
 #include "proxy/systemd/activation.h"
 #include "proxy/takeover/giver.h"
 #include "proxy/takeover/taker.h"
@@ -146,6 +148,8 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   log::AccessLog access_log_;
   Shared shared_;
   std::shared_ptr<const session::Snapshot> snapshot_;
+  WorkerLibraries libraries_;
+  BackendTls backend_tls_;
   ListenerSet listeners_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;

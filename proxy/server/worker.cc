@@ -54,9 +54,11 @@ Worker::Worker(std::size_t index, Shared& shared, log::AccessLog& access_log,
                 std::move(view),
                 session::Intake::kOpen,
                 session::HandshakeRation(),
+                session::HandshakeRation(),
                 Instant(),
                 Instant(),
-                shared.ping_secret} {
+                shared.ping_secret,
+                &tls_buffers_} {
   loop_.ShareBuffered(shared.in_use.buffered);
 }
 

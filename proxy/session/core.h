@@ -69,7 +69,7 @@ struct Core {
         client(its_services.loop, sink) {}
 
   Services& services;
-  LocalPtr<const View> view;
+  LocalPtr<const View> view;              // before backend: its TLS session needs the context
   LocalPtr<const ListenerView> listener;  // before client: its TLS session needs the context
   std::uint64_t id = 0;
   net::Address peer;          // the client: as a PROXY header says, or else the socket's other end
@@ -90,6 +90,9 @@ struct Core {
   }
   [[nodiscard]] const Pool& pool(const RequestFacts& facts) const noexcept {
     return *view->snapshot->pools[route(facts).pool];
+  }
+  [[nodiscard]] const PoolTls& pool_tls(const RequestFacts& facts) const noexcept {
+    return view->tls[route(facts).pool];
   }
   [[nodiscard]] metrics::RouteBlock& route_block(const RequestFacts& facts) const noexcept {
     return *view->routes[facts.route].block;

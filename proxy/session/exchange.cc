@@ -6,9 +6,11 @@
 #include <utility>
 
 #include "proxy/http/reply.h"
+#include "proxy/log/log.h"
 #include "proxy/net/socket.h"
 #include "proxy/session/affinity_cookie.h"
 #include "proxy/session/proxy_header.h"
+#include "proxy/tls/tls_transport.h"
 
 namespace sluice::session {
 namespace {
@@ -16,6 +18,7 @@ namespace {
 using balance::Want;
 using http::Framing;
 using metrics::BackendFailure;
+using metrics::BackendTlsResult;
 using metrics::UpgradeOutcome;
 using net::IoStatus;
 
@@ -199,6 +202,70 @@ void Exchange::OnConnected(int error) noexcept {
     return;
   }
   WriteProxyHeader();
+  if (core_.pool_tls(facts_).is_tls()) {
+    StartTls();
+  } else {
+    OnBackendReady();
+  }
+}
+
+// The first step sends our hello only. It is not rationed: nothing would call us again for it.
+void Exchange::StartTls() noexcept {
+  const PoolTls& pool = core_.pool_tls(facts_);
+  auto transport = tls::TlsTransport::Connect(*pool.context, *pool.destinations[facts_.backend],
+                                              core_.backend->fd(), *core_.services.tls_buffers);
+  if (!transport) {
+    NoteTlsFailure("out of memory");
+    AttemptFailed(BackendFailure::kTls, 503, kUnreachable, "backend_tls");
+    return;
+  }
+  core_.backend->Attach(std::move(transport));
+  state_ = State::kTls;
+  if (!request_done_) {
+    core_.client.PauseRead(net::Pause::kHandshake);  // content waits in the kernel
+  }
+  StepHandshake();
+}
+
+void Exchange::StepHandshake() noexcept {
+  const auto& tls = static_cast<const tls::TlsTransport&>(*core_.backend->transport());
+  const IoStatus status = core_.backend->Handshake();
+  if (status == IoStatus::kWouldBlock) {
+    return;
+  }
+  if (status != IoStatus::kOk) {
+    const std::string& why = core_.services.tls_buffers->failure;
+    NoteTlsFailure(why.empty() ? "the connection ended in the handshake" : std::string_view(why));
+    AttemptFailed(BackendFailure::kTls, 503, kUnreachable, "backend_tls");
+    return;
+  }
+  core_.backend_block(facts_)
+      .tls_handshakes[tls.resumed() ? BackendTlsResult::kResumed : BackendTlsResult::kOk]
+      .Add();
+  OnBackendReady();
+  if (state_ == State::kAwaitHead && tls.HasBuffered()) {
+    OnReadable(Side::kBackend);  // the socket does not become readable for it
+  }
+}
+
+// A handshake failed; nothing of the request was sent.
+void Exchange::NoteTlsFailure(std::string_view why) noexcept {
+  core_.backend_block(facts_).tls_handshakes[BackendTlsResult::kFailed].Add();
+  core_.pool_tls(facts_).destinations[facts_.backend]->ForgetSession();
+  LogTlsFailure(why);
+}
+
+void Exchange::LogTlsFailure(std::string_view why) noexcept {
+  const Pool& pool = core_.pool(facts_);
+  if (pool.tls_failures[facts_.backend].IsNews(why, core_.services.loop.now())) {
+    spdlog::warn("no TLS with a backend pool={} backend={} server_name={} why=\"{}\"",
+                 pool.config.name, pool.config.backends[facts_.backend].name,
+                 core_.pool_tls(facts_).destinations[facts_.backend]->server_name(), why);
+  }
+}
+
+// The connection is made, and nobody but the backend hears what is sent.
+void Exchange::OnBackendReady() noexcept {
   const Instant now = core_.services.loop.now();
   core_.backend_block(facts_).connect_seconds.Observe(Seconds(connect_began_, now));
   facts_.backend_connect =
@@ -238,8 +305,7 @@ bool Exchange::MayRetry(BackendFailure why) const noexcept {
       tried_count_ >= core_.route(facts_).config.retries + 1) {
     return false;
   }
-  const bool sent = why != BackendFailure::kRefused && why != BackendFailure::kTimeout;
-  return !sent || safe_method_;
+  return is_connecting() || safe_method_;
 }
 
 // The current backend failed before anything of its answer reached the client.
@@ -260,6 +326,13 @@ void Exchange::AttemptFailed(BackendFailure why, int status, std::string_view te
 
 void Exchange::OnReadable(Side side) noexcept {
   if (state_ == State::kDone) {
+    return;
+  }
+  if (side == Side::kBackend && state_ == State::kTls) {
+    // Under a storm the handshakes take turns; the socket stays readable.
+    if (core_.services.backend_handshakes.Take(core_.services.loop.turn())) {
+      StepHandshake();
+    }
     return;
   }
   if (side == Side::kBackend) {
@@ -310,7 +383,7 @@ void Exchange::OnReadable(Side side) noexcept {
 void Exchange::TakeFromClient(Bytes bytes) noexcept {
   if (request_done_) {
     Hold(bytes);
-  } else if (state_ == State::kConnecting) {
+  } else if (is_connecting()) {
     early_content_ += AsText(bytes);  // the head goes first
     CountBuffered();
   } else {
@@ -586,12 +659,22 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
 }
 
 void Exchange::OnBackendEnd(bool broken) noexcept {
+  const auto* tls = static_cast<const tls::TlsTransport*>(core_.backend->transport());
+  if (state_ == State::kAwaitHead && tls != nullptr &&
+      !core_.services.tls_buffers->failure.empty()) {
+    // In TLS 1.3 a backend tells only now that it wants another certificate of ours, or any.
+    LogTlsFailure(core_.services.tls_buffers->failure);
+    AttemptFailed(BackendFailure::kTls, 502, "The backend broke off TLS.", "backend_tls");
+    return;
+  }
   if (state_ == State::kAwaitHead) {
     AttemptFailed(BackendFailure::kReset, 502, "The backend closed without an answer.",
                   "backend_closed");
     return;
   }
-  if (response_framing_ == Framing::kUntilClose && !broken) {
+  // Without TLS's own end it may be somebody on the way who has cut the answer.
+  const bool truncated = tls != nullptr && tls->was_truncated();
+  if (response_framing_ == Framing::kUntilClose && !broken && !truncated) {
     if (client_chunked_) {
       core_.client.Write(AsBytes(kLastChunk));
     }
@@ -730,8 +813,7 @@ Instant Exchange::OverallDue() const noexcept {
 }
 
 void Exchange::ArmTimer() noexcept {
-  const Instant due =
-      state_ == State::kConnecting ? std::min(ConnectDue(), OverallDue()) : OverallDue();
+  const Instant due = is_connecting() ? std::min(ConnectDue(), OverallDue()) : OverallDue();
   core_.timer.Arm<&Exchange::OnTimer>(
       core_.services.loop.base(), std::chrono::ceil<Millis>(due - core_.services.loop.now()), this);
 }
@@ -740,7 +822,10 @@ void Exchange::OnTimer(short) noexcept {
   const Instant now = core_.services.loop.now();
   if (now >= OverallDue()) {
     OnOverallDue();
-  } else if (state_ == State::kConnecting && now >= ConnectDue()) {
+  } else if (is_connecting() && now >= ConnectDue()) {
+    if (state_ == State::kTls) {
+      NoteTlsFailure("no end of the handshake in connect_timeout");
+    }
     AttemptFailed(BackendFailure::kTimeout, 503, kUnreachable, "no_backend");
   } else {
     ArmTimer();

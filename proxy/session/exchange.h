@@ -3,8 +3,10 @@
 // request, checks the answer and carries content both ways without storing it.
 //
 //   kConnecting --made--> kAwaitHead --head--> kResponse --end--> done
-//       ^                     |    |
-//       +---- next candidate -+    +--101--> upgraded
+//     ^ |   ^                |    |
+//     | |   +-- next candidate    +--101--> upgraded
+//     | +--made, TLS--> kTls --done--> kAwaitHead
+//     +-- next candidate -+
 //
 // Owned by Session for as long as the request lives; buried by it at the end.
 #pragma once
@@ -97,7 +99,7 @@ class Exchange final : public net::Mortal {
   [[nodiscard]] std::string_view reason() const noexcept { return reason_; }
 
  private:
-  enum class State : std::uint8_t { kConnecting, kAwaitHead, kResponse, kDone };
+  enum class State : std::uint8_t { kConnecting, kTls, kAwaitHead, kResponse, kDone };
 
   // limits.retries is at most 16.
   static constexpr std::size_t kMostAttempts = 17;
@@ -110,6 +112,15 @@ class Exchange final : public net::Mortal {
 
   void TryNext() noexcept;
   void WriteProxyHeader() noexcept;
+  void StartTls() noexcept;
+  void StepHandshake() noexcept;
+  void NoteTlsFailure(std::string_view why) noexcept;
+  void LogTlsFailure(std::string_view why) noexcept;
+  void OnBackendReady() noexcept;
+  // The backend cannot be sent anything yet.
+  [[nodiscard]] bool is_connecting() const noexcept {
+    return state_ == State::kConnecting || state_ == State::kTls;
+  }
   [[nodiscard]] std::optional<balance::Pick> ChooseBackend() const;
   [[nodiscard]] std::optional<balance::Pick> TakeBackend() noexcept;
   void FailForWantOfBackend() noexcept;

@@ -18,7 +18,12 @@
 #include "proxy/net/loop.h"
 #include "proxy/session/ip_table.h"
 #include "proxy/session/snapshot.h"
+#include "proxy/tls/client_context.h"
 #include "proxy/tls/server_context.h"
+
+namespace sluice::tls {
+struct SharedBuffers;
+}
 
 namespace sluice::session {
 
@@ -35,6 +40,14 @@ struct ListenerView : LocallyShared {
   [[nodiscard]] bool is_tls() const noexcept { return tls != nullptr; }
 };
 
+// TLS to the backends of one pool, as one thread has it.
+struct PoolTls {
+  std::shared_ptr<const tls::ClientContext> context;            // null: plain
+  std::vector<std::unique_ptr<tls::Destination>> destinations;  // by backend
+
+  [[nodiscard]] bool is_tls() const noexcept { return context != nullptr; }
+};
+
 // A snapshot with this worker's counters for everything in it. A session takes the worker's when a
 // request begins and keeps it for as long as that lasts, the whole of a WebSocket session, so that
 // a reload can swap the worker's without touching it.
@@ -47,6 +60,7 @@ struct View : LocallyShared {
   std::shared_ptr<const Snapshot> snapshot;
   std::vector<RouteSeries> routes;                            // parallel to snapshot->routes
   std::vector<std::vector<metrics::BackendBlock*>> backends;  // [pool][backend]
+  std::vector<PoolTls> tls;                                   // parallel to snapshot->pools
 };
 
 // What a worker is told by its sessions.
@@ -135,10 +149,13 @@ struct Services {
   SessionOwner& owner;
   LocalPtr<const View> view;
   Intake intake = Intake::kOpen;
-  HandshakeRation handshakes{};
-  Instant tick_due{};             // when the worker's once-a-second timer is to run next
+  HandshakeRation handshakes{};          // with clients
+  HandshakeRation backend_handshakes{};  // one of its own: clients that come must not keep those
+                                         // who wait for their backend from getting there
+  Instant tick_due{};                    // when the worker's once-a-second timer is to run next
   Instant stalled_at{};           // when that was last over a second late: the loop had stood still
   std::uint64_t ping_secret = 0;  // what this process's pings are told from others by
+  tls::SharedBuffers* tls_buffers = nullptr;  // never null in a worker
   // Of the open sessions that have one, by id. Kept here because a pointer in each session would
   // cost the many that have none.
   std::unordered_map<std::uint64_t, Introduction> introductions{};

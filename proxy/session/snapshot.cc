@@ -100,11 +100,23 @@ Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config, const Snapsho
                                                           : balance::Panic::kRefuse,
                                              .handshake_rate = config.handshake_rate,
                                              .handshake_burst = config.handshake_burst};
-  return std::unique_ptr<Pool>(
-      new Pool{config, balance::BackendSet(options, std::move(backends)), std::move(addresses)});
+  return std::unique_ptr<Pool>(new Pool{config, balance::BackendSet(options, std::move(backends)),
+                                        std::move(addresses),
+                                        std::make_unique<FailureNews[]>(config.backends.size())});
 }
 
+// A failure that was not seen for so long is told anew.
+constexpr Millis kQuiet = std::chrono::minutes(1);
+
 }  // namespace
+
+bool FailureNews::IsNews(std::string_view failure, Instant now) noexcept {
+  const std::uint64_t hash = balance::HashKey(failure);
+  const Instant::rep at = now.time_since_epoch().count();
+  const Instant::rep before = seen_at_.exchange(at, std::memory_order_relaxed);
+  return hash_.exchange(hash, std::memory_order_relaxed) != hash ||
+         Instant::duration(at - before) > kQuiet;
+}
 
 bool Snapshot::IsTrusted(const net::Address& address) const noexcept {
   return std::any_of(trusted_proxies.begin(), trusted_proxies.end(),

@@ -5,12 +5,14 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "proxy/balance/backend_set.h"
+#include "proxy/base/clock.h"
 #include "proxy/base/result.h"
 #include "proxy/config/config.h"
 #include "proxy/http/parser.h"
@@ -20,10 +22,22 @@
 
 namespace sluice::session {
 
+// Whether a failure is news: another one than the last, or the first in a minute. So a log tells it
+// once and not for every connection. Thread-safe.
+class FailureNews {
+ public:
+  [[nodiscard]] bool IsNews(std::string_view failure, Instant now) noexcept;
+
+ private:
+  std::atomic<std::uint64_t> hash_{0};
+  std::atomic<Instant::rep> seen_at_{0};
+};
+
 struct Pool {
   config::Pool config;
   balance::BackendSet backends;
-  std::vector<net::Address> addresses;  // parallel to backends
+  std::vector<net::Address> addresses;          // parallel to backends
+  std::unique_ptr<FailureNews[]> tls_failures;  // the same
 
   // The backend of that name, or null.
   [[nodiscard]] const balance::Backend* FindBackend(std::string_view name) const noexcept;

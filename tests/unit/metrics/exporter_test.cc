@@ -212,12 +212,26 @@ TEST_F(ExporterTest, CountsConnectionsOfBothSides) {
   exporter_.Listener(0, "plain", false).connections_open.Add(4);
   exporter_.Listener(1, "secure", true).connections_open.Add(6);
   ProcessStatus status;
-  status.backends = {Status("p", "a", 3, 1), Status("p", "b", 2, 1)};
+  status.backends = {Status("p", "a", 3, 1), Status("p", "b", 2, 1), Status("q", "a", 7, 1)};
+  status.backends[2].tls = true;
   const std::string name = "sluice_connections_open";
   EXPECT_THAT(Samples(exporter_, name, status),
               ElementsAre(name + "{side=\"client\",tls=\"false\",listener=\"plain\"} 4",
                           name + "{side=\"client\",tls=\"true\",listener=\"secure\"} 6",
-                          name + "{side=\"backend\",tls=\"false\",listener=\"\"} 5"));
+                          name + "{side=\"backend\",tls=\"false\",listener=\"\"} 5",
+                          name + "{side=\"backend\",tls=\"true\",listener=\"\"} 7"));
+}
+
+TEST_F(ExporterTest, SumsTlsHandshakesWithBackends) {
+  exporter_.Backend(0, "p", "a").tls_handshakes[BackendTlsResult::kOk].Add(2);
+  exporter_.Backend(1, "p", "a").tls_handshakes[BackendTlsResult::kResumed].Add(3);
+  exporter_.Backend(1, "p", "a").failures[BackendFailure::kTls].Add(4);
+  const std::string name = "sluice_backend_tls_handshakes_total{pool=\"p\",backend=\"a\",result=";
+  EXPECT_THAT(Samples(exporter_, "sluice_backend_tls_handshakes_total"),
+              ElementsAre(name + "\"ok\"} 2", name + "\"resumed\"} 3", name + "\"failed\"} 0"));
+  EXPECT_THAT(
+      exporter_.Text({}),
+      HasSubstr("sluice_backend_failures_total{pool=\"p\",backend=\"a\",reason=\"tls\"} 4\n"));
 }
 
 TEST_F(ExporterTest, DescribesBackends) {

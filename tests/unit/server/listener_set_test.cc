@@ -96,7 +96,8 @@ class ListenerSetTest : public testing::Test {
 
   metrics::Exporter exporter_{kWorkers, {}};
   tls::TicketKeys keys_;
-  ListenerSet set_{kWorkers, exporter_, keys_};
+  WorkerLibraries libraries_{kWorkers};
+  ListenerSet set_{libraries_, exporter_, keys_};
 };
 
 TEST_F(ListenerSetTest, EveryWorkerGetsASocketOfItsOwn) {
@@ -276,7 +277,8 @@ TEST_P(AdoptionTest, EverySocketIsServedAndEveryWorkerServes) {
   const auto [sockets, workers] = GetParam();
   metrics::Exporter exporter(workers, {});
   const tls::TicketKeys keys;
-  ListenerSet set(workers, exporter, keys);
+  WorkerLibraries libraries(workers);
+  ListenerSet set(libraries, exporter, keys);
   std::vector<PassedSocket> passed = Passed("a", sockets);
   const std::set<ino_t> inodes = InodesOf(passed);
   const net::Address address = passed[0].address;

@@ -17,7 +17,7 @@ config::Config WithSlowStart(Millis slow_start) {
   pool.name = "a";
   pool.bounded_load = 0;
   pool.slow_start = slow_start;
-  pool.backends = {{"one", "127.0.0.1", 9001, 1.0}, {"two", "127.0.0.1", 9002, 1.0}};
+  pool.backends = {{"one", "127.0.0.1", 9001, 1.0, ""}, {"two", "127.0.0.1", 9002, 1.0, ""}};
   config::Route route;
   route.pool = "a";
   config::Config config;
@@ -56,7 +56,7 @@ TEST(Snapshot, CarriesWhatABackendMayGet) {
   pool.handshake_burst = 2;
   pool.group_threshold = 1;
   pool.backends[0].max_connections = 3;
-  pool.backends.push_back({"spare", "127.0.0.1", 9003, 1.0, 4});
+  pool.backends.push_back({"spare", "127.0.0.1", 9003, 1.0, 4, 0, ""});
   const auto made = Snapshot::Make(config);
   ASSERT_TRUE(made.has_value());
   const balance::BackendSet& set = (*made)->pools[0]->backends;
@@ -82,6 +82,20 @@ TEST(Snapshot, CarriesWhatABackendMayGet) {
   const auto refusing = Snapshot::Make(config, made->get());
   ASSERT_TRUE(refusing.has_value());
   EXPECT_FALSE((*refusing)->pools[0]->backends.Choose(1, {}, kNow, random).has_value());
+}
+
+TEST(FailureNews, TellsEachFailureOnceUntilItChangesOrHasBeenAway) {
+  FailureNews news;
+  Instant now = Instant() + std::chrono::hours(1);
+  EXPECT_TRUE(news.IsNews("expired", now));
+  for (int i = 0; i < 100; ++i) {
+    now += std::chrono::seconds(59);
+    EXPECT_FALSE(news.IsNews("expired", now)) << i;
+  }
+  EXPECT_TRUE(news.IsNews("hostname mismatch", now));
+  EXPECT_FALSE(news.IsNews("hostname mismatch", now));
+  EXPECT_TRUE(news.IsNews("expired", now));
+  EXPECT_TRUE(news.IsNews("expired", now + std::chrono::seconds(61)));
 }
 
 }  // namespace
