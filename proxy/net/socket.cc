@@ -135,6 +135,20 @@ bool IsConnected(int fd) noexcept {
   return ::getpeername(fd, peer.raw(), &size) == 0;  // ENOTCONN before and after
 }
 
+bool IsOwnShortage(int sys_errno) noexcept {
+  switch (sys_errno) {
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+    case EADDRNOTAVAIL:
+    case EAGAIN:
+      return true;
+    default:
+      return false;
+  }
+}
+
 int ConnectError(int fd) noexcept {
   int error = 0;
   socklen_t size = sizeof(error);

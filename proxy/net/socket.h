@@ -35,6 +35,10 @@ namespace sluice::net {
 [[nodiscard]] Result<UniqueFd> StartConnect(const Address& address);
 [[nodiscard]] bool IsConnected(int fd) noexcept;
 
+// True for an error of StartConnect that says nothing about the other end: this process is out of
+// descriptors, memory or ports.
+[[nodiscard]] bool IsOwnShortage(int sys_errno) noexcept;
+
 // The pending error of a socket (SO_ERROR), 0 if there is none.
 [[nodiscard]] int ConnectError(int fd) noexcept;
 
