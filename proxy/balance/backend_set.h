@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "proxy/balance/failure_count.h"
 #include "proxy/balance/token_bucket.h"
 #include "proxy/base/clock.h"
 #include "proxy/base/random.h"
@@ -47,6 +48,7 @@ struct BackendState {
   std::atomic<std::int64_t> ramp_from{0};
   TokenBucket handshakes;   // what handshake_rate leaves of new sessions
   ComebackQueue comebacks;  // of those that it has refused
+  FailureCount failures;    // what sessions see going wrong; too much of it in a row: ejected
 
   void BeginRamp(Instant now) noexcept { ramp_from.store(NanosOf(now), std::memory_order_relaxed); }
 
