@@ -54,6 +54,14 @@ ordered_json ToJson(const DrainProgress& drain) {
   return out;
 }
 
+ordered_json ToJson(const HealthInfo& health) {
+  return {
+      {"state", health.state},
+      {"last_error", health.last_error.empty() ? ordered_json() : ordered_json(health.last_error)},
+      {"since", Rounded(health.since)},
+  };
+}
+
 ordered_json ToJson(const BackendInfo& backend) {
   return {
       {"pool", backend.pool},
@@ -61,6 +69,7 @@ ordered_json ToJson(const BackendInfo& backend) {
       {"address", backend.address},
       {"weight", backend.weight},
       {"healthy", backend.healthy},
+      {"health", ToJson(backend.health)},
       {"draining", backend.draining},
       {"open", backend.open},
       {"drain", backend.drain ? ToJson(*backend.drain) : ordered_json()},

@@ -44,12 +44,21 @@ struct DrainProgress {
   double eta_seconds = -1;              // until the last close; below 0: unknown
 };
 
+// Whether a backend may get something new, as far as its health goes.
+struct HealthInfo {
+  std::string_view state = "up";  // static: "up", "down" (by its checks), "ejected" (by what
+                                  // sessions saw)
+  std::string last_error;         // of the last check that failed, or of the ejection; or empty
+  double since = 0;               // Unix time of the last change of `state`
+};
+
 struct BackendInfo {
   std::string pool;
   std::string name;
   std::string address;
   double weight = 1;
   bool healthy = true;
+  HealthInfo health;
   bool draining = false;               // takes nothing new
   std::int64_t open = 0;               // sessions and requests under way
   std::optional<DrainProgress> drain;  // the one that runs or the last one; none: there was none

@@ -296,10 +296,15 @@ Progress ProgressOf(const json& drain) {
   return progress;
 }
 
+// The object at `key`, or an empty one.
+json ObjectAt(const json& document, std::string_view key) {
+  const auto found = document.find(key);
+  return found != document.end() && found->is_object() ? *found : json::object();
+}
+
 // The drain of a backend's document, or an empty object.
 json DrainOf(const json& backend) {
-  const auto found = backend.find("drain");
-  return found != backend.end() && found->is_object() ? *found : json::object();
+  return ObjectAt(backend, "drain");
 }
 
 // Waiting for a drain.
@@ -460,14 +465,19 @@ std::string BackendTable(const json& document) {
   for (const json& backend : ObjectsAt(document, "backends")) {
     const json drain = DrainOf(backend);
     const std::string state = TextAt(drain, "state");
+    const json health = ObjectAt(backend, "health");
+    const std::string verdict = TextAt(health, "state");
     rows.push_back({
         TextAt(backend, "pool") + "/" + TextAt(backend, "name"),
         TextAt(backend, "address"),
         NumberText(NumberAt(backend, "weight")),
-        FlagAt(backend, "healthy") ? "up" : "down",
+        !verdict.empty()             ? verdict
+        : FlagAt(backend, "healthy") ? "up"
+                                     : "down",
         FlagAt(backend, "draining") ? (state == "drained" ? "drained" : "draining") : "serving",
         NumberText(NumberAt(backend, "open")),
         state == "draining" ? ProgressText(ProgressOf(drain)) : "",
+        verdict == "up" ? "" : TextAt(health, "last_error"),
     });
   }
   return FormatTable({{"BACKEND"},
@@ -476,7 +486,8 @@ std::string BackendTable(const json& document) {
                       {"HEALTH"},
                       {"STATE"},
                       {"OPEN", true},
-                      {"DRAIN"}},
+                      {"DRAIN"},
+                      {"WHY"}},
                      rows);
 }
 

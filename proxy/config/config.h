@@ -165,6 +165,39 @@ struct PoolTls {
   }
 };
 
+enum class HealthType : std::uint8_t { kOff, kTcp, kHttp, kWebSocket };
+
+// Checks that Sluice makes of each backend of a pool.
+struct Health {
+  HealthType type = HealthType::kOff;
+  std::string path = "/";       // of the request; without a fragment
+  std::string host;             // of the Host field; empty: the backend's address
+  unsigned least_status = 200;  // http: statuses that are good
+  unsigned most_status = 399;
+  Millis interval{5'000};
+  Millis timeout{2'000};
+  unsigned rise = 2;  // successes in a row after which a backend is up again
+  unsigned fall = 3;  // failures in a row after which it is down
+  bool ping = false;  // websocket: a ping has to be answered too
+
+  [[nodiscard]] bool is_on() const noexcept { return type != HealthType::kOff; }
+
+  bool operator==(const Health&) const = default;
+};
+
+// What becomes of the sessions of a backend that its checks have found down.
+enum class OnDown : std::uint8_t { kKeep, kDrain };
+
+// When what sessions see of a backend keeps new ones away from it for a while.
+struct Outlier {
+  unsigned failures = 5;              // in a row; 0: off
+  Millis ejection_time{10'000};       // of the first ejection; each further one lasts twice as long
+  Millis max_ejection_time{300'000};  // up to this
+  double max_ejected = 0.5;           // share of the pool's backends that may be ejected at a time
+
+  bool operator==(const Outlier&) const = default;
+};
+
 struct Pool {
   std::string name;
   Balance balance = Balance::kRendezvous;
@@ -177,6 +210,9 @@ struct Pool {
   std::uint64_t handshake_burst = 0;  // of them at once; 0: those of one second
   // What connections to its backends begin with.
   ProxyProtocol proxy_protocol = ProxyProtocol::kOff;
+  Health health;
+  OnDown on_down = OnDown::kKeep;
+  Outlier outlier;
   std::vector<Backend> backends;  // never empty
   std::optional<PoolTls> tls;     // nothing: the backends are spoken to in plain text
 

@@ -30,13 +30,18 @@ constexpr auto kRouteLimits =
                         "control_frames_per_second", "on_limit", "max_connection_age"});
 constexpr auto kHeartbeat = std::to_array<Key>({"interval", "timeout", "client", "backend"});
 constexpr auto kSideHeartbeat = std::to_array<Key>({"interval", "timeout"});
-constexpr auto kPool = std::to_array<Key>(
-    {"balance", "bounded_load", "connect_timeout", "slow_start", "group_threshold", "panic",
-     "handshake_rate", "handshake_burst", "proxy_protocol", "backends", "health", "tls"});
+constexpr auto kPool =
+    std::to_array<Key>({"balance", "bounded_load", "connect_timeout", "slow_start",
+                        "group_threshold", "panic", "handshake_rate", "handshake_burst",
+                        "proxy_protocol", "backends", "health", "on_down", "outlier", "tls"});
 constexpr auto kBackend = std::to_array<Key>(
     {"name", "address", "weight", "group", "max_connections", "server_name"});
 constexpr auto kPoolTls =
     std::to_array<Key>({"ca", "server_name", "certificate", "verify", "min_version"});
+constexpr auto kHealth = std::to_array<Key>(
+    {"type", "path", "host", "status", "interval", "timeout", "rise", "fall", "ping"});
+constexpr auto kOutlier =
+    std::to_array<Key>({"failures", "ejection_time", "max_ejection_time", "max_ejected"});
 constexpr auto kDrain = std::to_array<Key>(
     {"window", "grace", "ready_delay", "message_grace", "rate", "close_code", "reason"});
 constexpr auto kAdmin = std::to_array<Key>({"address", "token_file", "tls"});
@@ -59,6 +64,8 @@ constexpr std::array kTables{
     KeyTable{"pool.*.backends", kBackend},
     KeyTable{"pool.*.tls", kPoolTls},
     KeyTable{"pool.*.tls.certificate", kCertificate},
+    KeyTable{"pool.*.health", kHealth},
+    KeyTable{"pool.*.outlier", kOutlier},
     KeyTable{"drain", kDrain},
     KeyTable{"admin", kAdmin},
     KeyTable{"admin.tls", kAdminTls},

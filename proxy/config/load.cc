@@ -142,6 +142,8 @@ class Loader {
   void ReadPools();
   void ReadBackends(const TableReader& in, Pool& out);
   void ReadPoolTls(const TableReader& in, PoolTls& out);
+  void ReadHealth(const TableReader& pool, Pool& out);
+  void ReadOutlier(const TableReader& pool, Outlier& out);
   void ReadRoutes();
   // Returns whether both are as the file means them.
   bool ReadHostAndPath(const TableReader& in, Route& out);
@@ -491,7 +493,8 @@ void Loader::ReadPools() {
       ReadPoolTls(*tls, out.tls.emplace());
     }
     ReadBackends(in, out);
-    in.WarnNotActedOn("health");
+    ReadHealth(in, out);
+    ReadOutlier(in, out.outlier);
     config_.pools.push_back(std::move(out));
     pool_places_.push_back({in.line(), in.path()});
   }
@@ -559,6 +562,56 @@ void Loader::ReadPoolTls(const TableReader& in, PoolTls& out) {
                   "can read and change what is said");
   }
   in.ReadWord("min_version", out.min_version, {"1.2", "1.3"}, {TlsVersion::k12, TlsVersion::k13});
+}
+
+void Loader::ReadHealth(const TableReader& pool, Pool& out) {
+  Health& health = out.health;
+  if (const auto in = pool.Table("health", "pool.*.health", "a table")) {
+    if (!in->Has("type")) {
+      in->AddMistake("type", "is missing; allowed: off, tcp, http, websocket");
+    }
+    in->ReadWord("type", health.type, {"off", "tcp", "http", "websocket"},
+                 {HealthType::kOff, HealthType::kTcp, HealthType::kHttp, HealthType::kWebSocket});
+    in->ReadParsed("path", health.path, ParseRequestPath);
+    in->ReadParsed("host", health.host, ParseHostField);
+    StatusRange status{health.least_status, health.most_status};
+    if (in->IsInteger("status")) {
+      if (in->ReadCount("status", status.least, kLeastStatus, kMostStatus)) {
+        status.most = status.least;
+      }
+    } else {
+      in->ReadParsed("status", status, ParseStatusRange);
+    }
+    health.least_status = status.least;
+    health.most_status = status.most;
+    // Ten checks a second of each backend are as many as anybody needs.
+    in->ReadDuration("interval", health.interval, Millis(100), kLongest);
+    in->ReadDuration("timeout", health.timeout, Millis(50), kLongest);
+    in->ReadCount("rise", health.rise, 1, 100);
+    in->ReadCount("fall", health.fall, 1, 100);
+    in->Read("ping", health.ping);
+  }
+  pool.ReadWord("on_down", out.on_down, {"keep", "drain"}, {OnDown::kKeep, OnDown::kDrain});
+  if (out.on_down == OnDown::kDrain && !health.is_on()) {
+    pool.AddWarning("on_down", "without health checks no backend is ever found down");
+  }
+}
+
+void Loader::ReadOutlier(const TableReader& pool, Outlier& out) {
+  const auto in = pool.Table("outlier", "pool.*.outlier", "a table");
+  if (!in) {
+    return;
+  }
+  in->ReadCount("failures", out.failures, 0, 1000);
+  in->ReadDuration("ejection_time", out.ejection_time, Millis(100), kLongest);
+  in->ReadDuration("max_ejection_time", out.max_ejection_time, Millis(100), kDay);
+  in->ReadNumber("max_ejected", out.max_ejected, 0.01, 1);
+  if (out.ejection_time > out.max_ejection_time) {
+    in->AddMistake(in->Has("ejection_time") ? "ejection_time" : "max_ejection_time",
+                   "ejection_time (" + FormatDuration(out.ejection_time) +
+                       ") is the first and shortest; allowed: at most max_ejection_time (" +
+                       FormatDuration(out.max_ejection_time) + ")");
+  }
 }
 
 void Loader::ReadRoutes() {

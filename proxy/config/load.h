@@ -23,7 +23,7 @@ struct Mistake {
 struct LoadResult {
   Config config;                  // meaningful only without mistakes
   std::vector<Mistake> mistakes;  // each makes the file unusable
-  std::vector<Mistake> warnings;  // keys that this version accepts but does not act on
+  std::vector<Mistake> warnings;  // what is accepted, but hardly meant
 
   [[nodiscard]] bool ok() const noexcept { return mistakes.empty(); }
 };

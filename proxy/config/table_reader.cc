@@ -144,6 +144,11 @@ bool TableReader::IsAbsentOrEmpty(std::string_view key) const {
   return (array != nullptr && array->empty()) || (table != nullptr && table->empty());
 }
 
+bool TableReader::IsInteger(std::string_view key) const {
+  const toml::node* const node = Find(key);
+  return node != nullptr && node->is_integer();
+}
+
 std::size_t TableReader::LineOf(std::string_view key) const {
   const toml::node* const node = Find(key);
   return node != nullptr ? LineOf(*node) : line();
@@ -165,12 +170,6 @@ void TableReader::AddMistake(std::string_view key, std::string what) const {
 
 void TableReader::AddWarning(std::string_view key, std::string what) const {
   report_.AddWarning(LineOf(key), PathOf(key), std::move(what));
-}
-
-void TableReader::WarnNotActedOn(std::string_view key) const {
-  if (Has(key)) {
-    AddWarning(key, "accepted, but this version does not act on it");
-  }
 }
 
 void TableReader::ReportType(std::string_view key, const toml::node& node,

@@ -71,14 +71,15 @@ class TableReader {
   // a value of the wrong type is not reported as missing too.
   [[nodiscard]] bool IsAbsentOrEmpty(std::string_view key) const;
 
+  // For a key that may be a number or a text.
+  [[nodiscard]] bool IsInteger(std::string_view key) const;
+
   // Where a mistake about `key` is reported: its value, or the table when it is absent.
   [[nodiscard]] std::size_t LineOf(std::string_view key) const;
   [[nodiscard]] std::string PathOf(std::string_view key) const;
 
   void AddMistake(std::string_view key, std::string what) const;
   void AddWarning(std::string_view key, std::string what) const;
-  // For a key of a later version: accepted, so that a file written for it can be checked.
-  void WarnNotActedOn(std::string_view key) const;
 
   // Each of these leaves `out` alone when the key is absent or wrong, reports what is wrong, and
   // returns whether `out` was set.

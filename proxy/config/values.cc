@@ -581,6 +581,60 @@ Result<std::string> ParseRouteName(std::string_view text) {
   return NameOf(text, "-_.:[]/*");
 }
 
+Result<std::string> ParseRequestPath(std::string_view text) {
+  constexpr std::size_t kMost = 1024;
+  if (text.empty() || text.front() != '/') {
+    return Err(Quoted(text) + " does not start with a slash; allowed: a path such as \"/socket\"");
+  }
+  if (text.size() > kMost) {
+    return Err("is " + std::to_string(text.size()) + " bytes long; allowed: at most " +
+               std::to_string(kMost));
+  }
+  if (std::any_of(text.begin(), text.end(),
+                  [](char c) { return c <= 0x20 || c >= 0x7F || c == '#'; })) {
+    return Err(Quoted(text) +
+               " has a character that no request holds; percent-encode it, such as %20");
+  }
+  return std::string(text);
+}
+
+Result<std::string> ParseHostField(std::string_view text) {
+  constexpr std::size_t kMost = 255;
+  const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
+    return IsAlpha(c) || IsDigit(c) || std::string_view("-._:[]").find(c) != std::string_view::npos;
+  });
+  if (!plain || text.size() > kMost) {
+    return Err(
+        Quoted(text) +
+        " is not a host; allowed: a name or an address, with or without a port, of at most " +
+        std::to_string(kMost) + " characters");
+  }
+  return std::string(text);
+}
+
+std::string StatusRange::Text() const {
+  return least == most ? std::to_string(least) : std::to_string(least) + "-" + std::to_string(most);
+}
+
+Result<StatusRange> ParseStatusRange(std::string_view text) {
+  const auto number = [](std::string_view digits) -> std::optional<unsigned> {
+    unsigned value = 0;
+    const auto end = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    const bool good = digits.size() == 3 && end.ptr == digits.data() + digits.size() &&
+                      end.ec == std::errc() && value >= kLeastStatus && value <= kMostStatus;
+    return good ? std::optional(value) : std::nullopt;
+  };
+  const std::size_t dash = text.find('-');
+  const auto least = number(text.substr(0, dash));
+  const auto most = dash == std::string_view::npos ? least : number(text.substr(dash + 1));
+  if (!least || !most || *least > *most) {
+    return Err(Quoted(text) +
+               " is not a range of statuses; allowed: one of 200 to 599, or two with the lower "
+               "first, such as \"200-399\"");
+  }
+  return StatusRange{*least, *most};
+}
+
 Result<std::string> ParseCloseReason(std::string_view text) {
   if (text.size() > 123) {
     return Err("is " + std::to_string(text.size()) +

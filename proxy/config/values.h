@@ -78,6 +78,27 @@ struct HostPort {
 // Names of routes, which may look like a host and path: metric labels.
 [[nodiscard]] Result<std::string> ParseRouteName(std::string_view text);
 
+// What stands in a request line: a path with or without a query, as it is sent.
+[[nodiscard]] Result<std::string> ParseRequestPath(std::string_view text);
+
+// What stands in a Host field: a name or an address, with or without a port; "" for none.
+[[nodiscard]] Result<std::string> ParseHostField(std::string_view text);
+
+// Statuses of HTTP that may end a request.
+inline constexpr unsigned kLeastStatus = 200;
+inline constexpr unsigned kMostStatus = 599;
+
+struct StatusRange {
+  unsigned least = kLeastStatus;
+  unsigned most = kMostStatus;
+
+  // "200", "200-399".
+  [[nodiscard]] std::string Text() const;
+};
+
+// "200-399" or "200".
+[[nodiscard]] Result<StatusRange> ParseStatusRange(std::string_view text);
+
 // RFC 6455 section 5.5: a CLOSE holds two bytes of code and at most 123 of reason.
 [[nodiscard]] Result<std::string> ParseCloseReason(std::string_view text);
 

@@ -17,6 +17,7 @@ enum class CheckType : std::uint8_t {
 struct Check {
   CheckType type = CheckType::kWebSocket;
   std::string path = "/";
+  std::string preamble;         // before the request: a PROXY header, or nothing
   std::string host;             // of the Host field
   unsigned least_status = 200;  // kHttp: statuses that are good
   unsigned most_status = 399;   // kHttp

@@ -46,7 +46,7 @@ void Dialogue::OnConnected() {
   }
   stage_ = Stage::kHead;
   offer_.accept = ws::AcceptKey(Base64Encode(nonces_.key));
-  output_ = Request();
+  output_ = check_.preamble + Request();
 }
 
 void Dialogue::Take(Bytes bytes) {

@@ -470,8 +470,13 @@ void AppendBackendStatus(Families& out, const std::vector<BackendStatus>& backen
     double (*value)(const BackendStatus&);
   };
   static constexpr Row kRows[] = {
-      {"sluice_backend_up", "1 when the backend may get sessions, 0 when it is held unhealthy.",
+      {"sluice_backend_up",
+       "1 when the backend may get sessions, 0 when its checks have found it down or it is "
+       "ejected.",
        [](const BackendStatus& b) { return b.up ? 1.0 : 0.0; }},
+      {"sluice_backend_ejected",
+       "1 while the backend gets no new sessions because of what sessions saw of it.",
+       [](const BackendStatus& b) { return b.ejected ? 1.0 : 0.0; }},
       {"sluice_backend_draining", "1 while the backend is drained.",
        [](const BackendStatus& b) { return b.draining ? 1.0 : 0.0; }},
       {"sluice_backend_weight", "Weight of the backend in its pool.",
@@ -484,6 +489,22 @@ void AppendBackendStatus(Families& out, const std::vector<BackendStatus>& backen
     for (const BackendStatus& backend : backends) {
       family.Add({{"pool", backend.pool}, {"backend", backend.backend}}, row.value(backend));
     }
+  }
+
+  FamilyFiller checks =
+      CounterFamily(out, "sluice_health_checks_total", "Checks of a backend by their result.");
+  FamilyFiller ejections =
+      CounterFamily(out, "sluice_backend_ejections_total",
+                    "Times the backend was ejected because of what sessions saw of it.");
+  for (const BackendStatus& backend : backends) {
+    const auto add = [&](std::string_view result, std::uint64_t count) {
+      checks.Add({{"pool", backend.pool}, {"backend", backend.backend}, {"result", result}},
+                 static_cast<double>(count));
+    };
+    add("ok", backend.checks_ok);
+    add("failed", backend.checks_failed);
+    ejections.Add({{"pool", backend.pool}, {"backend", backend.backend}},
+                  static_cast<double>(backend.ejections));
   }
 
   FamilyFiller skew = GaugeFamily(

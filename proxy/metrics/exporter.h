@@ -31,6 +31,10 @@ struct BackendStatus {
   std::int64_t open = 0;  // legs held by all workers
   double weight = 1;
   bool tls = false;
+  bool ejected = false;
+  std::uint64_t checks_ok = 0;
+  std::uint64_t checks_failed = 0;
+  std::uint64_t ejections = 0;
 };
 
 struct ProcessStatus {

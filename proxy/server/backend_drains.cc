@@ -41,9 +41,10 @@ std::string_view Name(BackendDrains::State state) noexcept {
   return "draining";
 }
 
-void BackendDrains::Start(const std::string& pool, const std::string& backend,
-                          std::shared_ptr<balance::BackendState> state,
-                          const drain::DrainOptions& options, bool removed) {
+std::shared_ptr<const BackendDrain> BackendDrains::Start(
+    const std::string& pool, const std::string& backend,
+    std::shared_ptr<balance::BackendState> state, const drain::DrainOptions& options,
+    bool removed) {
   // Before the workers hear of it: from then on none of them begins anything there.
   state->draining.store(true, std::memory_order_relaxed);
   auto drain = std::make_shared<BackendDrain>();
@@ -70,6 +71,7 @@ void BackendDrains::Start(const std::string& pool, const std::string& backend,
     worker->StartBackendDrain(drain);
   }
   timer_.Arm<&BackendDrains::OnTimer>(loop_.base(), kWatch, this);
+  return drain;
 }
 
 bool BackendDrains::Stop(const std::shared_ptr<balance::BackendState>& state) {
@@ -92,6 +94,13 @@ bool BackendDrains::Stop(const std::shared_ptr<balance::BackendState>& state) {
     }
   }
   return true;
+}
+
+bool BackendDrains::IsCurrent(const std::shared_ptr<const BackendDrain>& drain) const {
+  return drain->state->draining.load(std::memory_order_relaxed) &&
+         std::any_of(entries_.begin(), entries_.end(), [&](const Entry& one) {
+           return one.drain == drain && one.state != State::kCancelled;
+         });
 }
 
 std::optional<BackendDrains::Progress> BackendDrains::ProgressOf(

@@ -46,12 +46,15 @@ class BackendDrains {
   // which `rate` is for the whole process and
   // `ready_delay` has no meaning. A drain of it that runs is replaced: its window begins
   // anew. `removed`: the backend has left the configuration, and nobody will ask for it again.
-  void Start(const std::string& pool, const std::string& backend,
-             std::shared_ptr<balance::BackendState> state, const drain::DrainOptions& options,
-             bool removed);
+  std::shared_ptr<const BackendDrain> Start(const std::string& pool, const std::string& backend,
+                                            std::shared_ptr<balance::BackendState> state,
+                                            const drain::DrainOptions& options, bool removed);
 
   // The backend takes new sessions again, from a slow start on. True: it was draining.
   bool Stop(const std::shared_ptr<balance::BackendState>& state);
+  // True while this very drain, running or over, is what keeps the backend from getting anything
+  // new: nobody has stopped or replaced it.
+  [[nodiscard]] bool IsCurrent(const std::shared_ptr<const BackendDrain>& drain) const;
 
   // Of the drain that runs, or of the last one; nothing when there was none.
   [[nodiscard]] std::optional<Progress> ProgressOf(const balance::BackendState& state) const;

@@ -39,6 +39,20 @@ std::string_view Name(config::OnSlow on_slow) {
   return on_slow == config::OnSlow::kClose ? "close" : "pause";
 }
 
+std::string_view Name(config::HealthType type) {
+  switch (type) {
+    case config::HealthType::kOff:
+      return "off";
+    case config::HealthType::kTcp:
+      return "tcp";
+    case config::HealthType::kHttp:
+      return "http";
+    case config::HealthType::kWebSocket:
+      return "websocket";
+  }
+  return "off";
+}
+
 std::string_view Name(config::LogLevel level) {
   switch (level) {
     case config::LogLevel::kDebug:
@@ -187,6 +201,8 @@ Json PoolJson(const config::Pool& pool) {
       backends.back()["server_name"] = backend.server_name;
     }
   }
+  const config::Health& health = pool.health;
+  const config::Outlier& outlier = pool.outlier;
   Json out{{"balance", Name(pool.balance)},
            {"bounded_load", pool.bounded_load},
            {"slow_start", FormatDuration(pool.slow_start)},
@@ -196,6 +212,22 @@ Json PoolJson(const config::Pool& pool) {
            {"handshake_burst", pool.handshake_burst},
            {"connect_timeout", FormatDuration(pool.connect_timeout)},
            {"proxy_protocol", Name(pool.proxy_protocol)},
+           {"health",
+            {{"type", Name(health.type)},
+             {"path", health.path},
+             {"host", health.host},
+             {"status", config::StatusRange{health.least_status, health.most_status}.Text()},
+             {"interval", FormatDuration(health.interval)},
+             {"timeout", FormatDuration(health.timeout)},
+             {"rise", health.rise},
+             {"fall", health.fall},
+             {"ping", health.ping}}},
+           {"on_down", pool.on_down == config::OnDown::kDrain ? "drain" : "keep"},
+           {"outlier",
+            {{"failures", outlier.failures},
+             {"ejection_time", FormatDuration(outlier.ejection_time)},
+             {"max_ejection_time", FormatDuration(outlier.max_ejection_time)},
+             {"max_ejected", outlier.max_ejected}}},
            {"backends", std::move(backends)}};
   if (pool.tls) {
     out["tls"] = PoolTlsJson(*pool.tls);

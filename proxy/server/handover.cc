@@ -287,7 +287,9 @@ Result<takeover::Offer> Server::MakeOffer() noexcept {
   }
   for (const auto& pool : snapshot_->pools) {
     for (const balance::Backend& backend : pool->backends.backends()) {
-      if (backend.state->draining.load(std::memory_order_relaxed)) {
+      // What drains for being down is for the successor's own checks to find out.
+      if (backend.state->draining.load(std::memory_order_relaxed) &&
+          !health_.IsDraining(*backend.state)) {
         offer.draining_backends.emplace_back(pool->config.name, backend.name);
       }
     }

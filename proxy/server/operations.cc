@@ -21,11 +21,6 @@ admin::Problem NoSuchBackend(std::string_view pool, std::string_view backend) {
           {}};
 }
 
-bool TakesSessions(const balance::Backend& backend) {
-  return backend.state->healthy.load(std::memory_order_relaxed) &&
-         !backend.state->draining.load(std::memory_order_relaxed);
-}
-
 // A filter in the form in which sessions are compared with it.
 class Matcher {
  public:
@@ -119,6 +114,8 @@ admin::BackendInfo Server::Describe(const session::Pool& pool, std::size_t index
   info.healthy = backend.state->healthy.load(std::memory_order_relaxed);
   info.draining = backend.state->draining.load(std::memory_order_relaxed);
   info.open = backend.state->open.load(std::memory_order_relaxed);
+  const BackendHealth::Report health = health_.ReportOf(*backend.state);
+  info.health = {health.state, health.last_error, health.since};
   if (const auto progress = drains_.ProgressOf(*backend.state)) {
     info.drain = admin::DrainProgress{
         Name(progress->state),    progress->total,           progress->remaining,
@@ -152,7 +149,7 @@ admin::Outcome<admin::BackendInfo> Server::StartDrain(std::string_view pool,
   }
   const auto& all = in->backends.backends();
   const bool others = std::any_of(all.begin(), all.end(), [&](const balance::Backend& other) {
-    return &other != found && TakesSessions(other);
+    return &other != found && other.state->IsInService();
   });
   if (!others && !order.force) {
     return tl::unexpected(
@@ -166,6 +163,7 @@ admin::Outcome<admin::BackendInfo> Server::StartDrain(std::string_view pool,
   options.window = order.window.value_or(options.window);
   options.rate = order.rate.value_or(options.rate);
   drains_.Start(in->config.name, found->name, found->state, options, false);
+  health_.RelieveIfEmpty(in->config.name);
   return Describe(*in, static_cast<std::size_t>(found - all.data()));
 }
 

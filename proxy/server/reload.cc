@@ -87,6 +87,7 @@ Result<void> Server::Swap(const config::Config& config) {
   log::SetLevel(LevelOf(config_.log.level));
   shared_.max_connections = MostConnections(config_);
   DrainRemoved(*before, *snapshot_);
+  health_.Apply(*snapshot_, DrainOptionsOf(config_.drain));
   return {};
 }
 

@@ -106,6 +106,7 @@ Server::Server(const config::Config& config, Launch launch, std::size_t workers)
       backend_tls_(libraries_),
       listeners_(libraries_, exporter_, ticket_keys_),
       drains_(loop_, workers_),
+      health_(loop_, drains_),
       began_(Now()) {
   workers_.reserve(workers);
 }
@@ -138,6 +139,10 @@ Result<void> Server::Prepare() {
   shared_.max_connections = MostConnections(config_);
   std::random_device entropy;
   shared_.ping_secret = std::uint64_t{entropy()} << 32U | entropy();
+  shared_.on_failing = [this](const std::shared_ptr<balance::BackendState>& backend,
+                              metrics::BackendFailure why) {
+    loop_.Post([this, backend, why] { health_.OnFailing(*backend, why); });
+  };
 
   for (std::size_t i = 0; i < workers_.capacity(); ++i) {
     metrics::WorkerBlock& block = exporter_.Worker(i);
@@ -302,6 +307,7 @@ void Server::Announce() {
                                                   admin_tls_, admin::Api(*this));
     spdlog::info("admin address={}", admin_address_.Text());
   }
+  health_.Apply(*snapshot_, DrainOptionsOf(config_.drain));
   spdlog::info("serving version={} workers={} max_connections={}", kVersion, workers_.size(),
                shared_.max_connections.load());
   WriteReadyFile();
@@ -356,6 +362,7 @@ drain::DrainOptions Server::DrainOptionsOf(const config::Drain& drain) const {
 void Server::DrainWorkers(const drain::DrainOptions& whole, Worker::Leave leave) noexcept {
   draining_ = true;
   drain_began_ = Now();
+  health_.StopChecks();
   // The workers' are the last descriptors from now on, so that their closing is final.
   listeners_.LetGo();
   drain::DrainOptions options = whole;
@@ -387,11 +394,14 @@ metrics::ProcessStatus Server::ProcessStatus() const {
   status.certificates = listeners_.certificates();
   for (const auto& pool : snapshot_->pools) {
     for (const balance::Backend& backend : pool->backends.backends()) {
+      const BackendHealth::Report health = health_.ReportOf(*backend.state);
+      const bool ejected = backend.state->ejected.load(std::memory_order_relaxed);
       status.backends.push_back({pool->config.name, backend.name,
-                                 backend.state->healthy.load(std::memory_order_relaxed),
+                                 backend.state->healthy.load(std::memory_order_relaxed) && !ejected,
                                  backend.state->draining.load(std::memory_order_relaxed),
                                  backend.state->open.load(std::memory_order_relaxed),
-                                 backend.weight, pool->config.tls.has_value()});
+                                 backend.weight, pool->config.tls.has_value(), ejected,
+                                 health.checks_ok, health.checks_failed, health.ejections});
     }
   }
   return status;

@@ -20,6 +20,7 @@
 #include "proxy/net/event.h"
 #include "proxy/net/loop.h"
 #include "proxy/server/backend_drains.h"
+#include "proxy/server/backend_health.h"
 #include "proxy/server/backend_tls.h"
 #include "proxy/server/listener_set.h"
 #include "proxy/server/worker.h"
@@ -154,6 +155,7 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
   BackendDrains drains_;
+  BackendHealth health_;
   net::Address admin_address_;
   UniqueFd admin_socket_;
   std::shared_ptr<const tls::ServerContext> admin_tls_;  // null: plain

@@ -194,6 +194,11 @@ void Worker::OnLastingOver(session::Session& session) noexcept {
   }
 }
 
+void Worker::OnFailing(const std::shared_ptr<balance::BackendState>& backend,
+                       metrics::BackendFailure why) noexcept {
+  shared_.on_failing(backend, why);
+}
+
 void Worker::Retire(session::Session& session) noexcept {
   shared_.connections.fetch_sub(1, std::memory_order_relaxed);
   bool drained = closing_;

@@ -27,6 +27,10 @@ struct Shared {
   std::atomic<std::size_t> connections{0};      // open client connections of all workers
   std::atomic<std::size_t> max_connections{0};  // written by the control thread
   std::uint64_t ping_secret = 0;                // set before a worker runs
+  // Takes what SessionOwner::OnFailing says on to the control thread. Any thread; set before a
+  // worker runs.
+  std::function<void(const std::shared_ptr<balance::BackendState>&, metrics::BackendFailure)>
+      on_failing;
   session::IpTable ips;
   session::InUse in_use;
 };
@@ -93,6 +97,8 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   void Retire(session::Session& session) noexcept override;
   void OnLasting(session::Session& session) noexcept override;
   void OnLastingOver(session::Session& session) noexcept override;
+  void OnFailing(const std::shared_ptr<balance::BackendState>& backend,
+                 metrics::BackendFailure why) noexcept override;
 
   [[nodiscard]] Listening* Find(std::size_t tag) noexcept;
   void CloseListener(std::size_t tag) noexcept;

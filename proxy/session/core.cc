@@ -4,6 +4,36 @@
 
 namespace sluice::session {
 
+namespace {
+
+const std::shared_ptr<balance::BackendState>& StateOf(const Core& core, const RequestFacts& facts) {
+  return core.pool(facts).backends.backends()[facts.backend].state;
+}
+
+}  // namespace
+
+void Core::NoteFailure(const RequestFacts& facts, metrics::BackendFailure why) noexcept {
+  const auto& state = StateOf(*this, facts);
+  if (state->failures.AddFailure(pool(facts).config.outlier.failures)) {
+    services.owner.OnFailing(state, why);
+  }
+}
+
+void Core::NoteSuccess(const RequestFacts& facts) noexcept {
+  StateOf(*this, facts)->failures.EndFailures();
+}
+
+void Core::NoteLoss(const RequestFacts& facts, metrics::BackendFailure why) noexcept {
+  const auto& state = StateOf(*this, facts);
+  if (state->failures.AddLoss(pool(facts).config.outlier.failures, services.loop.now())) {
+    services.owner.OnFailing(state, why);
+  }
+}
+
+void Core::NoteOrderlyEnd(const RequestFacts& facts) noexcept {
+  StateOf(*this, facts)->failures.EndLosses();
+}
+
 log::AccessRecord BaseRecord(const Core& core, const RequestFacts& facts, Instant now) {
   const auto text = [&facts](FactText which) { return facts.texts.Get(which); };
   log::AccessRecord record;

@@ -131,6 +131,13 @@ struct Core {
     return conn.pending() <= (is_memory_short() ? 0 : low_watermark());
   }
 
+  // What becomes of a backend that fails (see balance::FailureCount). The first two are about
+  // attempts at something new, the others about the ends of sessions.
+  void NoteFailure(const RequestFacts& facts, metrics::BackendFailure why) noexcept;
+  void NoteSuccess(const RequestFacts& facts) noexcept;
+  void NoteLoss(const RequestFacts& facts, metrics::BackendFailure why) noexcept;
+  void NoteOrderlyEnd(const RequestFacts& facts) noexcept;
+
   // Closes the backend leg, if any, and lets the graveyard free it.
   void DropBackend() noexcept {
     if (backend) {

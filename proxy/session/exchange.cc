@@ -175,6 +175,9 @@ void Exchange::TryNext() noexcept {
     auto fd = net::StartConnect(pool.addresses[pick->index]);
     if (!fd) {
       block.failures[BackendFailure::kRefused].Add();
+      if (!net::IsOwnShortage(fd.error().sys_errno)) {
+        core_.NoteFailure(facts_, BackendFailure::kRefused);
+      }
       core_.leg_count.Reset();
       continue;
     }
@@ -312,6 +315,7 @@ bool Exchange::MayRetry(BackendFailure why) const noexcept {
 void Exchange::AttemptFailed(BackendFailure why, int status, std::string_view text,
                              std::string_view label) noexcept {
   core_.backend_block(facts_).failures[why].Add();
+  core_.NoteFailure(facts_, why);
   core_.DropBackend();
   if (MayRetry(why)) {
     TryNext();
@@ -526,7 +530,12 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
     }
     return;
   }
+  // What such an answer is about may be the request as well as the backend: it is neither a success
+  // nor a failure of the backend.
   const bool unavailable = head.status >= 502 && head.status <= 504;
+  if (!unavailable) {
+    core_.NoteSuccess(facts_);
+  }
   if (upgrade_ && unavailable) {
     core_.backend_block(facts_).failures[BackendFailure::kStatus].Add();
     if (MayRetry(BackendFailure::kStatus) && ChooseBackend().has_value()) {
@@ -572,12 +581,14 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
   const ws::UpgradeAgreement agreement = CheckUpgradeResponse(head, admission_.offer);
   if (!agreement.ok) {
     core_.backend_block(facts_).failures[BackendFailure::kBadAnswer].Add();
+    core_.NoteFailure(facts_, BackendFailure::kBadAnswer);
     Fail(502, agreement.reason, "bad_101", UpgradeOutcome::kBackendError);
     return;
   }
   ClientResponse how;
   const std::string cookie = CookieToIssue();
   how.set_cookie = cookie;
+  core_.NoteSuccess(facts_);
   facts_.status = 101;
   if (facts_.texts.stored() && !(agreement.protocol.empty() && agreement.extensions.empty())) {
     FactTexts::Views texts = facts_.texts.All();
@@ -834,6 +845,9 @@ void Exchange::OnTimer(short) noexcept {
 
 void Exchange::OnOverallDue() noexcept {
   if (upgrade_) {
+    if (state_ == State::kAwaitHead) {
+      core_.NoteFailure(facts_, BackendFailure::kTimeout);
+    }
     Fail(504, "The backend did not answer in time.", "handshake_timeout", UpgradeOutcome::kTimeout);
     return;
   }

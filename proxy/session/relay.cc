@@ -840,9 +840,9 @@ void Relay::OnLost(Side side) noexcept {
     const std::uint16_t code = core_.route(facts_).close_code;
     if (by_ == ClosedBy::kCount) {
       using metrics::BackendFailure;
-      core_.backend_block(facts_)
-          .failures[source.hung ? BackendFailure::kHung : BackendFailure::kLost]
-          .Add();
+      const BackendFailure how = source.hung ? BackendFailure::kHung : BackendFailure::kLost;
+      core_.backend_block(facts_).failures[how].Add();
+      core_.NoteLoss(facts_, how);
       ending().why = torn ? "backend_lost_in_frame" : source.hung ? "ping_timeout" : "backend_lost";
       Initiate(ClosedBy::kBackend, torn ? 0 : code);
     }
@@ -1123,6 +1123,9 @@ void Relay::Finish() noexcept {
   block_.closes[metrics::CloseSlot(code_)][by_].Add();
   block_.session_seconds.Observe(std::chrono::duration<double>(now - began_).count());
   core_.view->routes[facts_.route].sessions_open[facts_.backend]->Add(-1);
+  if (backend.close_in) {
+    core_.NoteOrderlyEnd(facts_);
+  }
 
   if (core_.services.access_log.enabled()) {
     log::AccessRecord record = BaseRecord(core_, facts_, now);

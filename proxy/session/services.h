@@ -74,6 +74,11 @@ class SessionOwner {
   // What made it last is over, and the session goes on.
   virtual void OnLastingOver(Session& session) noexcept = 0;
 
+  // Too much has gone wrong in a row at one backend, at last `why`. Its own or other sessions saw
+  // the rest.
+  virtual void OnFailing(const std::shared_ptr<balance::BackendState>& backend,
+                         metrics::BackendFailure why) noexcept = 0;
+
  protected:
   ~SessionOwner() = default;
 };

@@ -51,7 +51,8 @@ def drain(state, total, remaining, eta=3.2):
 
 def backend(pool, name, **more):
     return {"pool": pool, "name": name, "address": "10.0.0.1:9000", "weight": 1.0, "healthy": True,
-            "draining": False, "open": 3, "drain": None, **more}
+            "draining": False, "open": 3, "drain": None,
+            "health": {"state": "up", "last_error": None, "since": 1.7e9}, **more}
 
 
 class FakeAdmin:
@@ -320,7 +321,10 @@ class ControlTest(unittest.TestCase):
         self.fake.put("GET", "/backends", (200, {"backends": [
             backend("chat", "chat-1"),
             backend("chat", "chat-2", healthy=False, draining=True, weight=2.5,
-                    drain=drain("draining", 4, 1))]}))
+                    drain=drain("draining", 4, 1),
+                    health={"state": "down", "last_error": "no pong in time", "since": 1.7e9}),
+            backend("chat", "chat-3", health={"state": "ejected", "since": 1.7e9, "last_error":
+                                              "5 failures in a row, the last one: reset"})]}))
         done = self.sluice("status")
         self.assertEqual(done.returncode, 0, done.stderr)
         for text in ("sluice 1.2.3, pid 42, up 1d 1h, serving", "took over from pid 41",
@@ -330,6 +334,8 @@ class ControlTest(unittest.TestCase):
         self.assertEqual(rows[0], ["chat/chat-1", "10.0.0.1:9000", "1", "up", "serving", "3"])
         self.assertEqual(rows[1][:8], ["chat/chat-2", "10.0.0.1:9000", "2.5", "down", "draining",
                                        "3", "75", "%"])
+        self.assertEqual(rows[1][-4:], ["no", "pong", "in", "time"])
+        self.assertEqual(rows[2][3:9], ["ejected", "serving", "3", "5", "failures", "in"])
 
     def test_json_is_what_the_server_said(self):
         document = backend("chat", "chat-1")

@@ -36,6 +36,7 @@ class ApiTest : public testing::Test {
     two.name = "10.0.0.2:9000";
     two.weight = 2;
     two.draining = true;
+    two.health = {"ejected", "5 failures in a row", 1.7e9};
     two.drain = DrainProgress{"draining", 10, 4, 5, 1, 1.23456, 30, 2, 2};
     BackendInfo other = one;
     other.pool = "b";
@@ -140,6 +141,16 @@ TEST_F(ApiTest, ListsBackends) {
   EXPECT_EQ(drain, json::parse(R"({"state":"draining","total":10,"remaining":4,"clean":5,"forced":1,
       "elapsed_seconds":1.235,"window_seconds":30.0,"rate_per_second":2.0,"eta_seconds":2.0})"));
   ExpectProblem(Call("GET", "/backends/nope"), 404, "\"nope\"");
+}
+
+TEST_F(ApiTest, SaysHowABackendIs) {
+  operations.backends[0].health.since = 1.7e9;
+  const json document = Parsed(Call("GET", "/backends")).at("backends");
+  EXPECT_EQ(document[0].at("health"),
+            json::parse(R"({"state":"up","last_error":null,"since":1700000000.0})"));
+  EXPECT_EQ(document[1].at("health"),
+            json::parse(R"({"state":"ejected","last_error":"5 failures in a row",
+                            "since":1700000000.0})"));
 }
 
 TEST_F(ApiTest, FindsABackendWhoseNameIsEncoded) {

@@ -336,6 +336,32 @@ INSTANTIATE_TEST_SUITE_P(
               "7: pool.a.backends[0].group: 16 is out of range; allowed: 0 to 15",
               "8: pool.a.backends[1].max_connections: 10000001 is out of range; allowed: 0 to "
               "10000000"}},
+        Case{
+            "Health",
+            "[pool.a]\nbackends = [{ address = \"a:1\" }]\n[pool.a.health]\ntype = \"tcp\"\n"
+            "path = \"live\"\nhost = \"a b\"\nstatus = 199\ninterval = \"99ms\"\n"
+            "timeout = \"49ms\"\nrise = 0\nfall = 101\n",
+            {"5: pool.a.health.path: \"live\" does not start with a slash; allowed: a path such as "
+             "\"/socket\"",
+             "6: pool.a.health.host: \"a b\" is not a host; allowed: a name or an address, with or "
+             "without a port, of at most 255 characters",
+             "7: pool.a.health.status: 199 is out of range; allowed: 200 to 599",
+             "8: pool.a.health.interval: \"99ms\" is out of range; allowed: 100ms to 1h",
+             "9: pool.a.health.timeout: \"49ms\" is out of range; allowed: 50ms to 1h",
+             "10: pool.a.health.rise: 0 is out of range; allowed: 1 to 100",
+             "11: pool.a.health.fall: 101 is out of range; allowed: 1 to 100"}},
+        Case{"HealthWithoutType",
+             "[pool.a]\nbackends = [{ address = \"a:1\" }]\n[pool.a.health]\nstatus = \"3-2\"\n",
+             {"3: pool.a.health.type: is missing; allowed: off, tcp, http, websocket",
+              "4: pool.a.health.status: \"3-2\" is not a range of statuses; allowed: one of 200 to "
+              "599, or two with the lower first, such as \"200-399\""}},
+        Case{"Outlier",
+             "[pool.a]\nbackends = [{ address = \"a:1\" }]\n[pool.a.outlier]\nfailures = 1001\n"
+             "ejection_time = \"6m\"\nmax_ejected = 0\n",
+             {"4: pool.a.outlier.failures: 1001 is out of range; allowed: 0 to 1000",
+              "5: pool.a.outlier.ejection_time: ejection_time (6m) is the first and shortest; "
+              "allowed: at most max_ejection_time (5m)",
+              "6: pool.a.outlier.max_ejected: 0 is out of range; allowed: 0.01 to 1"}},
         Case{"Retries",
              "[[route]]\npool = \"rest\"\nretries = 17\n",
              {"3: route[0].retries: 17 is out of range; allowed: 0 to 16"}}),

@@ -105,6 +105,10 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
   out += "backends = [{ ";
   out += in_backend && key == "address" ? "name = \"a\"" : "address = \"127.0.0.1:9001\"";
   out += in_backend ? ", " + key + " = " + value + " }]\n" : " }]\n";
+  if (path == "pool.*.health" && key != "type") {
+    out += "health.type = \"http\"\n";
+  }
+  out += in("pool.*.health", "health.") + in("pool.*.outlier", "outlier.");
   return out;
 }
 
@@ -281,6 +285,13 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       {"route.limits.bytes_per_second", {"0B", "100B", "64KB", "1024GiB"}},
       {"limits.max_buffered", {"0B", "1MiB", "1024GiB"}},
       {"pool.*.slow_start", {"0s", "1ms", "1h"}},
+      {"pool.*.health.path", {"/", "/a?b=c&d", "/%20;x"}},
+      {"pool.*.health.host", {"", "a_b.test", "[::1]:80", "10.0.0.1"}},
+      {"pool.*.health.status", {"200", "204-204", "200-599"}},
+      {"pool.*.health.interval", {"100ms", "1h"}},
+      {"pool.*.health.timeout", {"50ms", "1h"}},
+      {"pool.*.outlier.ejection_time", {"100ms", "5m"}},
+      {"pool.*.outlier.max_ejection_time", {"10s", "24h"}},
       {"limits.max_head_bytes", {"20000B", "16KB", "64KiB", "1MB", "1MiB"}},
       {"listener.name", {"front", "[::1]:80", "a_b.c-d"}},
       {"listener.address", {"0.0.0.0:80", "[::]:80", "127.0.0.1:0", "[::ffff:1.2.3.4]:1"}},

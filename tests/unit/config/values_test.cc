@@ -118,6 +118,44 @@ TEST(ParseHostPort, RefusesEverythingElse) {
   }
 }
 
+TEST(ParseStatusRange, ReadsOneAndTwo) {
+  const auto one = ParseStatusRange("204");
+  ASSERT_TRUE(one);
+  EXPECT_EQ(one->Text(), "204");
+  const auto two = ParseStatusRange("200-599");
+  ASSERT_TRUE(two);
+  EXPECT_EQ(two->least, 200U);
+  EXPECT_EQ(two->most, 599U);
+  EXPECT_EQ(two->Text(), "200-599");
+}
+
+TEST(ParseStatusRange, RefusesEverythingElse) {
+  for (const std::string_view text : {"", "-", "200-", "-399", "399-200", "199", "600", "0200",
+                                      "2xx", "200-399-", "200 - 399", "+200", "200,204"}) {
+    EXPECT_FALSE(ParseStatusRange(text)) << text;
+  }
+}
+
+TEST(ParseRequestPath, TakesWhatARequestLineMayHold) {
+  EXPECT_EQ(ParseRequestPath("/live?a=%20&b").value(), "/live?a=%20&b");
+  using namespace std::string_view_literals;
+  for (const std::string_view text : {""sv, "live"sv, "/a b"sv, "/a\r\nX: y"sv, "/a#b"sv, "/\0"sv,
+                                      "/\xC3\xA4"sv, "http://a/"sv}) {
+    EXPECT_FALSE(ParseRequestPath(text)) << text;
+  }
+  EXPECT_TRUE(ParseRequestPath("/" + std::string(1023, 'x')));
+  EXPECT_FALSE(ParseRequestPath("/" + std::string(1024, 'x')));
+}
+
+TEST(ParseHostField, TakesNamesAndAddresses) {
+  for (const std::string_view text : {"", "a", "chat.test:81", "[::1]:80", "10.0.0.1"}) {
+    EXPECT_EQ(ParseHostField(text).value(), text);
+  }
+  for (const std::string_view text : {"a b", "a/b", "a\r\nX: y", "a@b", "*"}) {
+    EXPECT_FALSE(ParseHostField(text)) << text;
+  }
+}
+
 TEST(IsLoopback, KnowsBothFamilies) {
   for (const std::string_view host : {"127.0.0.1", "127.255.255.254", "::1"}) {
     EXPECT_TRUE(IsLoopback(host)) << host;

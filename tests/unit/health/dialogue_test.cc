@@ -118,6 +118,12 @@ TEST(HttpDialogue, AsksOnceAndForTheLastTime) {
   EXPECT_EQ(played.result(), "");
 }
 
+TEST(HttpDialogue, BeginsWithThePreamble) {
+  Check check = SomeCheck(CheckType::kHttp);
+  check.preamble = "PROXY UNKNOWN\r\n";
+  EXPECT_TRUE(Played(check).opening.starts_with("PROXY UNKNOWN\r\nGET /live?x=1 HTTP/1.1\r\n"));
+}
+
 TEST(HttpDialogue, JudgesByTheStatus) {
   Check check = SomeCheck(CheckType::kHttp);
   ExpectResult(check, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "passed");

@@ -247,6 +247,26 @@ TEST_F(ExporterTest, DescribesBackends) {
   EXPECT_THAT(text, HasSubstr("sluice_backend_connections_open{pool=\"p\",backend=\"a\"} 3\n"));
 }
 
+TEST_F(ExporterTest, TellsOfTheHealthOfBackends) {
+  ProcessStatus status;
+  status.backends = {Status("p", "a", 3, 1), Status("p", "b", 0, 1)};
+  status.backends[1].ejected = true;
+  status.backends[1].checks_ok = 7;
+  status.backends[1].checks_failed = 2;
+  status.backends[1].ejections = 4;
+  EXPECT_THAT(Samples(exporter_, "sluice_backend_ejected", status),
+              ElementsAre("sluice_backend_ejected{pool=\"p\",backend=\"a\"} 0",
+                          "sluice_backend_ejected{pool=\"p\",backend=\"b\"} 1"));
+  const std::string checks = "sluice_health_checks_total{pool=\"p\",backend=";
+  EXPECT_THAT(
+      Samples(exporter_, "sluice_health_checks_total", status),
+      ElementsAre(checks + "\"a\",result=\"ok\"} 0", checks + "\"a\",result=\"failed\"} 0",
+                  checks + "\"b\",result=\"ok\"} 7", checks + "\"b\",result=\"failed\"} 2"));
+  EXPECT_THAT(Samples(exporter_, "sluice_backend_ejections_total", status),
+              ElementsAre("sluice_backend_ejections_total{pool=\"p\",backend=\"a\"} 0",
+                          "sluice_backend_ejections_total{pool=\"p\",backend=\"b\"} 4"));
+}
+
 TEST_F(ExporterTest, SumsPicksOverThePool) {
   exporter_.Backend(0, "p", "a").picks[PickHow::kHome].Add(3);
   exporter_.Backend(1, "p", "b").picks[PickHow::kHome].Add(4);

@@ -90,6 +90,8 @@ class CloseScheduleTest : public testing::Test, private session::SessionOwner {
   void Retire(session::Session&) noexcept override {}
   void OnLasting(session::Session&) noexcept override {}
   void OnLastingOver(session::Session&) noexcept override {}
+  void OnFailing(const std::shared_ptr<balance::BackendState>&,
+                 metrics::BackendFailure) noexcept override {}
 };
 
 TEST_F(CloseScheduleTest, IsEmptyAtFirst) {
