@@ -36,12 +36,8 @@ Loop::Loop() : base_(MakeBase()), wake_fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEX
 Loop::~Loop() = default;
 
 void Loop::Run() {
-  // libevent 2.1 has no hook for the end of a turn, so the turns are counted out here.
   while (!stopping_) {
-    event_base_loop(base_.get(), EVLOOP_ONCE);
-    now_known_ = false;
-    ++turn_;
-    FreeTheDead();
+    TakeTurn();
   }
   // What was promised to be run, and what that posts.
   for (;;) {
@@ -59,6 +55,27 @@ void Loop::Run() {
     }
     FreeTheDead();
   }
+}
+
+void Loop::RunUntil(const std::function<bool()>& done, Millis limit) {
+  const Instant end = Now() + limit;
+  Timer timer;
+  while (!done()) {
+    const auto left = std::chrono::ceil<Millis>(end - Now());
+    if (left.count() <= 0) {
+      return;
+    }
+    timer.Arm<&Loop::OnLimit>(base(), left, this);
+    TakeTurn();
+  }
+}
+
+// libevent 2.1 has no hook for the end of a turn, so the turns are counted out here.
+void Loop::TakeTurn() {
+  event_base_loop(base_.get(), EVLOOP_ONCE);
+  now_known_ = false;
+  ++turn_;
+  FreeTheDead();
 }
 
 void Loop::FreeTheDead() {

@@ -40,6 +40,9 @@ class Loop {
   // Runs until Stop(), and what was posted before that. Ends with an empty graveyard.
   void Run();
 
+  // Takes turns until `done` says so after one of them, or `limit` has passed. Before Run() only.
+  void RunUntil(const std::function<bool()>& done, Millis limit);
+
   // Lets Run() return at the end of this turn. Own thread only; others Post it.
   void Stop() noexcept { stopping_ = true; }
 
@@ -84,7 +87,9 @@ class Loop {
  private:
   static constexpr std::int64_t kToldStep = 64 * 1024;
 
+  void TakeTurn();
   void OnPosted(short what) noexcept;
+  void OnLimit(short) noexcept {}  // ends a wait
   void FreeTheDead();
   void TellBuffered() noexcept {
     shared_buffered_->fetch_add(buffered_ - told_buffered_, std::memory_order_relaxed);

@@ -53,6 +53,25 @@ TEST(Loop, RunsPostedCallsInOrder) {
   EXPECT_EQ(order, "abc");
 }
 
+TEST(Loop, TakesTurnsUntilSomethingIsSoAndRunsAfterwards) {
+  Loop loop;
+  int calls = 0;
+  loop.Post([&] { ++calls; });
+  loop.RunUntil([&] { return calls > 0; }, Millis(10'000));
+  EXPECT_EQ(calls, 1);
+  const Instant began = Now();
+  loop.RunUntil([] { return false; }, Millis(30));
+  EXPECT_GE(Now() - began, Millis(30));
+  loop.RunUntil([] { return true; }, Millis(10'000));
+  EXPECT_LT(Now() - began, Millis(5'000));
+  loop.Post([&] {
+    ++calls;
+    loop.Stop();
+  });
+  loop.Run();
+  EXPECT_EQ(calls, 2);
+}
+
 TEST(Loop, RunsACallPostedFromACall) {
   Loop loop;
   int calls = 0;
