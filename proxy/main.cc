@@ -4,7 +4,9 @@
 #include <ctime>
 #include <exception>
 #include <iostream>
+#include <iterator>
 #include <string>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 
@@ -79,11 +81,23 @@ void CheckCertificates(const std::string& path, config::LoadResult& loaded) {
   }
 }
 
-// Loads the file and looks into its certificates.
+// Adds what is wrong with the files that pools learn their backends from. No mistake of the
+// configuration: they may come, and change, at any time.
+void CheckBackendsFiles(config::LoadResult& loaded) {
+  for (const config::Pool& pool : loaded.config.pools) {
+    if (pool.discover && !pool.discover->file.empty()) {
+      auto mistakes = config::LoadBackends(pool.discover->file).mistakes;
+      std::move(mistakes.begin(), mistakes.end(), std::back_inserter(loaded.warnings));
+    }
+  }
+}
+
+// Loads the file and looks into those that it names.
 config::LoadResult Load(const std::string& path) {
   config::LoadResult loaded = config::LoadFile(path);
   if (loaded.ok()) {
     CheckCertificates(path, loaded);
+    CheckBackendsFiles(loaded);
   }
   return loaded;
 }

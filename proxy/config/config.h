@@ -198,6 +198,22 @@ struct Outlier {
   bool operator==(const Outlier&) const = default;
 };
 
+enum class DnsType : std::uint8_t { kA, kAaaa, kSrv };
+
+// Where the backends of a pool are learned from while the process runs.
+struct Discovery {
+  std::string file = {};  // path of a file that lists them; empty: they are asked of DNS
+  std::string dns = {};   // the name to ask for, lower case, without a dot at its end
+  DnsType type = DnsType::kA;
+  std::uint16_t port = 0;                 // of all of them; 0 for kSrv, which tells it of each
+  std::vector<std::string> servers = {};  // "ADDRESS:PORT"; empty: those of /etc/resolv.conf
+  Millis timeout{5'000};  // for a whole lookup, that of the targets of kSrv included
+  Millis min_ttl{1'000};  // an answer is used for its TTL, within these bounds
+  Millis max_ttl{300'000};
+
+  bool operator==(const Discovery&) const = default;
+};
+
 struct Pool {
   std::string name;
   Balance balance = Balance::kRendezvous;
@@ -213,8 +229,10 @@ struct Pool {
   Health health;
   OnDown on_down = OnDown::kKeep;
   Outlier outlier;
-  std::vector<Backend> backends;  // never empty
-  std::optional<PoolTls> tls;     // nothing: the backends are spoken to in plain text
+  // Never empty, unless they are discovered: then the file lists none, and here is what is known.
+  std::vector<Backend> backends;
+  std::optional<Discovery> discover;
+  std::optional<PoolTls> tls;  // nothing: the backends are spoken to in plain text
 
   bool operator==(const Pool&) const = default;
 };

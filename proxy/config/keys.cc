@@ -33,7 +33,8 @@ constexpr auto kSideHeartbeat = std::to_array<Key>({"interval", "timeout"});
 constexpr auto kPool =
     std::to_array<Key>({"balance", "bounded_load", "connect_timeout", "slow_start",
                         "group_threshold", "panic", "handshake_rate", "handshake_burst",
-                        "proxy_protocol", "backends", "health", "on_down", "outlier", "tls"});
+                        "proxy_protocol", "backends", "discover", "health", "on_down", "outlier",
+                        "tls"});
 constexpr auto kBackend = std::to_array<Key>(
     {"name", "address", "weight", "group", "max_connections", "server_name"});
 constexpr auto kPoolTls =
@@ -42,6 +43,9 @@ constexpr auto kHealth = std::to_array<Key>(
     {"type", "path", "host", "status", "interval", "timeout", "rise", "fall", "ping"});
 constexpr auto kOutlier =
     std::to_array<Key>({"failures", "ejection_time", "max_ejection_time", "max_ejected"});
+constexpr auto kDiscover =
+    std::to_array<Key>({"dns", "port", "type", "servers", "timeout", "min_ttl", "max_ttl", "file"});
+constexpr auto kBackendsFile = std::to_array<Key>({"backends"});
 constexpr auto kDrain = std::to_array<Key>(
     {"window", "grace", "ready_delay", "message_grace", "rate", "close_code", "reason"});
 constexpr auto kAdmin = std::to_array<Key>({"address", "token_file", "tls"});
@@ -66,12 +70,16 @@ constexpr std::array kTables{
     KeyTable{"pool.*.tls.certificate", kCertificate},
     KeyTable{"pool.*.health", kHealth},
     KeyTable{"pool.*.outlier", kOutlier},
+    KeyTable{"pool.*.discover", kDiscover},
     KeyTable{"drain", kDrain},
     KeyTable{"admin", kAdmin},
     KeyTable{"admin.tls", kAdminTls},
     KeyTable{"admin.tls.certificates", kCertificate},
     KeyTable{"log", kLog},
 };
+
+// Of another file than the configuration.
+constexpr KeyTable kBackendsFileTable{kBackendsFileKeys, kBackendsFile};
 
 }  // namespace
 
@@ -80,6 +88,9 @@ std::span<const KeyTable> AllKeyTables() noexcept {
 }
 
 const KeyTable& KeysOf(std::string_view path) noexcept {
+  if (path == kBackendsFileKeys) {
+    return kBackendsFileTable;
+  }
   for (const KeyTable& table : kTables) {
     if (table.path == path) {
       return table;

@@ -17,7 +17,11 @@ struct KeyTable {
 // All tables; the root is the one with the empty path.
 [[nodiscard]] std::span<const KeyTable> AllKeyTables() noexcept;
 
-// REQUIRES: `path` is one of AllKeyTables().
+// What stands for the root of a file that `discover.file` names; not among AllKeyTables(), which
+// are those of the configuration.
+inline constexpr std::string_view kBackendsFileKeys = "(backends file)";
+
+// REQUIRES: `path` is one of AllKeyTables(), or kBackendsFileKeys.
 [[nodiscard]] const KeyTable& KeysOf(std::string_view path) noexcept;
 
 }  // namespace sluice::config

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "proxy/base/unique_fd.h"
+#include "proxy/config/keys.h"
 #include "proxy/config/table_reader.h"
 #include "proxy/config/values.h"
 
@@ -112,8 +113,10 @@ Result<std::string> ReadWhole(const std::string& path, std::uint64_t most, std::
 // the checks that need several sections come last.
 class Loader {
  public:
-  Loader(Report& report, const toml::table& document, std::string base_dir)
-      : report_(report), root_(report, document, "", ""), base_dir_(std::move(base_dir)) {}
+  // `keys` names the table in keys.h that the root of the document is.
+  Loader(Report& report, const toml::table& document, std::string base_dir,
+         std::string_view keys = "")
+      : report_(report), root_(report, document, keys, ""), base_dir_(std::move(base_dir)) {}
 
   [[nodiscard]] Config Load() {
     ReadServer();
@@ -127,6 +130,14 @@ class Loader {
     CheckPoolUse();
     CheckAdminAddress();
     return std::move(config_);
+  }
+
+  // Of a document that is a file of backends.
+  [[nodiscard]] std::vector<Backend> LoadBackends() {
+    Pool pool;
+    pool.tls.emplace();  // the pool that reads the file may have it
+    ReadBackends(root_, pool);
+    return std::move(pool.backends);
   }
 
  private:
@@ -144,6 +155,8 @@ class Loader {
   void ReadPoolTls(const TableReader& in, PoolTls& out);
   void ReadHealth(const TableReader& pool, Pool& out);
   void ReadOutlier(const TableReader& pool, Outlier& out);
+  void ReadDiscovery(const TableReader& pool, Discovery& out);
+  void ReadDnsDiscovery(const TableReader& in, Discovery& out);
   void ReadRoutes();
   // Returns whether both are as the file means them.
   bool ReadHostAndPath(const TableReader& in, Route& out);
@@ -152,7 +165,9 @@ class Loader {
   void ReadAffinity(const TableReader& in, Route& out);
   void ReadCloseCode(const TableReader& in, std::uint16_t& out);
   // Reads the path of a file and joins it with the folder of the configuration. `what` it is, for
-  // messages.
+  // messages. ReadFilePath also sees to it that the file is there.
+  bool ReadPath(const TableReader& in, std::string_view key, std::string_view what,
+                std::string& out);
   bool ReadFilePath(const TableReader& in, std::string_view key, std::string_view what,
                     std::string& out);
   // Reads the path of a socket to be, and joins it like the others.
@@ -406,8 +421,8 @@ void Loader::ReadTls(const TableReader& in, std::string_view certificates_path, 
   in.ReadWord("min_version", out.min_version, {"1.2", "1.3"}, {TlsVersion::k12, TlsVersion::k13});
 }
 
-bool Loader::ReadFilePath(const TableReader& in, std::string_view key, std::string_view what,
-                          std::string& out) {
+bool Loader::ReadPath(const TableReader& in, std::string_view key, std::string_view what,
+                      std::string& out) {
   if (!in.Has(key)) {
     in.AddMistake(key, "is missing; allowed: the path of " + std::string(what));
     return false;
@@ -422,6 +437,14 @@ bool Loader::ReadFilePath(const TableReader& in, std::string_view key, std::stri
     return false;
   }
   out = (std::filesystem::path(base_dir_) / text->text).lexically_normal().string();
+  return true;
+}
+
+bool Loader::ReadFilePath(const TableReader& in, std::string_view key, std::string_view what,
+                          std::string& out) {
+  if (!ReadPath(in, key, what, out)) {
+    return false;
+  }
   if (const auto readable = CheckReadable(out); !readable) {
     in.AddMistake(key, readable.error().message);
     return false;
@@ -492,7 +515,11 @@ void Loader::ReadPools() {
     if (const auto tls = in.Table("tls", "pool.*.tls", "a table; {} for the defaults")) {
       ReadPoolTls(*tls, out.tls.emplace());
     }
-    ReadBackends(in, out);
+    if (in.Has("discover")) {
+      ReadDiscovery(in, out.discover.emplace());
+    } else {
+      ReadBackends(in, out);
+    }
     ReadHealth(in, out);
     ReadOutlier(in, out.outlier);
     config_.pools.push_back(std::move(out));
@@ -532,7 +559,7 @@ void Loader::ReadBackends(const TableReader& in, Pool& out) {
     entry.ReadNumber("weight", backend.weight, 0.001, 1000);
     entry.ReadCount("group", backend.group, 0, 15);
     entry.ReadCount("max_connections", backend.max_connections, 0, 10'000'000);
-    if (entry.ReadParsed("server_name", backend.server_name, ParseServerName) && !in.Has("tls")) {
+    if (entry.ReadParsed("server_name", backend.server_name, ParseServerName) && !out.tls) {
       entry.AddMistake("server_name",
                        "is the name in a certificate, and this pool has no tls; set tls in the "
                        "pool, or leave this key out");
@@ -611,6 +638,62 @@ void Loader::ReadOutlier(const TableReader& pool, Outlier& out) {
                    "ejection_time (" + FormatDuration(out.ejection_time) +
                        ") is the first and shortest; allowed: at most max_ejection_time (" +
                        FormatDuration(out.max_ejection_time) + ")");
+  }
+}
+
+void Loader::ReadDiscovery(const TableReader& pool, Discovery& out) {
+  constexpr std::string_view kForm =
+      "a table, such as { dns = \"chat.internal\", port = 9000 } or { file = \"backends.toml\" }";
+  if (pool.Has("backends")) {
+    pool.AddMistake("discover",
+                    "the pool lists backends too; allowed: either backends or discover");
+  }
+  const auto in = pool.Table("discover", "pool.*.discover", kForm);
+  if (!in) {
+    return;
+  }
+  if (in->Has("dns") == in->Has("file")) {
+    pool.AddMistake("discover", (in->Has("dns") ? "has both dns and file; allowed: "
+                                                : "has neither dns nor file; allowed: ") +
+                                    std::string(kForm));
+    return;
+  }
+  if (in->Has("dns")) {
+    ReadDnsDiscovery(*in, out);
+    return;
+  }
+  // It need not be there yet: what is wrong with it then is told while the process runs.
+  ReadPath(*in, "file", "a file that lists backends", out.file);
+  for (const std::string_view key : {"port", "type", "servers", "timeout", "min_ttl", "max_ttl"}) {
+    if (in->Has(key)) {
+      in->AddMistake(key, "has no meaning for a file; allowed: only with dns");
+    }
+  }
+}
+
+void Loader::ReadDnsDiscovery(const TableReader& in, Discovery& out) {
+  in.ReadParsed("dns", out.dns, ParseDnsName);
+  in.ReadWord("type", out.type, {"A", "AAAA", "SRV"}, {DnsType::kA, DnsType::kAaaa, DnsType::kSrv});
+  in.ReadCount("port", out.port, 1, 65535);
+  if (out.type == DnsType::kSrv && in.Has("port")) {
+    in.AddMistake("port", "is told by SRV records themselves; allowed: only with type A or AAAA");
+  } else if (out.type != DnsType::kSrv && !in.Has("port")) {
+    in.AddMistake("port", "is missing; allowed: the port of all backends, 1 to 65535");
+  }
+  for (const TextItem& item : in.Texts("servers")) {
+    if (const auto server = ParseDnsServer(item.text)) {
+      out.servers.push_back(server->Text());
+    } else {
+      report_.AddMistake(item.line, item.key, server.error().message);
+    }
+  }
+  in.ReadDuration("timeout", out.timeout, Millis(100), Millis(60'000));
+  in.ReadDuration("min_ttl", out.min_ttl, Millis(100), kDay);
+  in.ReadDuration("max_ttl", out.max_ttl, Millis(100), kDay);
+  if (out.min_ttl > out.max_ttl) {
+    in.AddMistake(in.Has("min_ttl") ? "min_ttl" : "max_ttl",
+                  "min_ttl (" + FormatDuration(out.min_ttl) + ") is above max_ttl (" +
+                      FormatDuration(out.max_ttl) + "); allowed: at most max_ttl");
   }
 }
 
@@ -803,6 +886,23 @@ void Loader::CheckAdminAddress() {
   }
 }
 
+// Calls `read` for the parsed text, or reports the one mistake that keeps it from being parsed.
+template <class Read>
+void ParseDocument(std::string_view text, const std::string& name, Report& report, Read read) {
+  try {
+    const toml::table document = toml::parse(text, std::string_view(name));
+    read(document);
+  } catch (const toml::parse_error& error) {
+    // The description of an error inside a string may quote it; keep the message one line.
+    std::string what = "not valid TOML: ";
+    for (const char c : error.description()) {
+      what += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+    }
+    report.AddMistake(std::max<std::size_t>(1, error.source().begin.line), "",
+                      what + " (column " + std::to_string(error.source().begin.column) + ")");
+  }
+}
+
 }  // namespace
 
 std::string Mistake::Text() const {
@@ -818,18 +918,9 @@ std::string Mistake::Text() const {
 LoadResult LoadText(std::string_view text, const std::string& name, const std::string& base_dir) {
   LoadResult result;
   Report report(name);
-  try {
-    const toml::table document = toml::parse(text, std::string_view(name));
+  ParseDocument(text, name, report, [&](const toml::table& document) {
     result.config = Loader(report, document, base_dir).Load();
-  } catch (const toml::parse_error& error) {
-    // The description of an error inside a string may quote it; keep the message one line.
-    std::string what = "not valid TOML: ";
-    for (const char c : error.description()) {
-      what += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-    }
-    report.AddMistake(std::max<std::size_t>(1, error.source().begin.line), "",
-                      what + " (column " + std::to_string(error.source().begin.column) + ")");
-  }
+  });
   result.mistakes = report.TakeMistakes();
   result.warnings = report.TakeWarnings();
   return result;
@@ -843,6 +934,21 @@ LoadResult LoadFile(const std::string& path) {
     return result;
   }
   return LoadText(*text, path, std::filesystem::path(path).parent_path().string());
+}
+
+LoadedBackends LoadBackends(const std::string& path) {
+  LoadedBackends loaded;
+  const auto text = ReadWhole(path, kMostFileBytes, "a list of backends");
+  if (!text) {
+    loaded.mistakes.push_back({"", "", text.error().message});
+    return loaded;
+  }
+  Report report(path);
+  ParseDocument(*text, path, report, [&](const toml::table& document) {
+    loaded.backends = Loader(report, document, "", kBackendsFileKeys).LoadBackends();
+  });
+  loaded.mistakes = report.TakeMistakes();
+  return loaded;
 }
 
 Result<std::string> LoadToken(const std::string& path) {

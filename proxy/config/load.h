@@ -37,6 +37,14 @@ struct LoadResult {
 [[nodiscard]] LoadResult LoadText(std::string_view text, const std::string& name,
                                   const std::string& base_dir);
 
+struct LoadedBackends {
+  std::vector<Backend> backends;  // meaningful only without mistakes
+  std::vector<Mistake> mistakes;
+};
+
+// Reads a file that `discover.file` names: `backends`, by the rules of a pool.
+[[nodiscard]] LoadedBackends LoadBackends(const std::string& path);
+
 // The token of the admin interface that the file at `path` holds, without the white space behind
 // it. The error names what is allowed and never what the file holds.
 [[nodiscard]] Result<std::string> LoadToken(const std::string& path);

@@ -341,6 +341,35 @@ Result<HostPort> ParseHostPort(std::string_view text) {
   return out;
 }
 
+Result<HostPort> ParseDnsServer(std::string_view text) {
+  constexpr std::uint16_t kDnsPort = 53;
+  const std::string host(text);
+  if (host.find('\0') == std::string::npos) {
+    for (const int family : {AF_INET, AF_INET6}) {
+      if (const auto numeric = Canonical(host, family)) {
+        return HostPort{*numeric, kDnsPort, true};
+      }
+    }
+  }
+  auto parsed = ParseHostPort(text);
+  if (!parsed || !parsed->numeric || parsed->port == 0) {
+    return Err(Quoted(text) +
+               " is not the address of a DNS server; allowed: a numeric address, with a port or "
+               "without, such as \"10.0.0.53\" or \"[fd00::53]:53\"");
+  }
+  return parsed;
+}
+
+Result<std::string> ParseDnsName(std::string_view text) {
+  const std::string_view name = text.substr(0, text.size() - (text.ends_with('.') ? 1 : 0));
+  if (!IsHostName(name) || LooksLikeIpv4(name)) {
+    return Err(Quoted(text) +
+               " is not a name to ask DNS for; allowed: labels of letters, digits, - and _, such "
+               "as \"chat.internal\"");
+  }
+  return Lower(name);
+}
+
 bool IsLoopback(std::string_view host) noexcept {
   return host == "::1" || (host.starts_with("127.") && host.find(':') == std::string_view::npos);
 }

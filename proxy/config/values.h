@@ -47,6 +47,13 @@ struct HostPort {
 // "10.0.0.1:80", "[::1]:80" or "name:80"; port 0 to 65535.
 [[nodiscard]] Result<HostPort> ParseHostPort(std::string_view text);
 
+// A DNS server: "10.0.0.53", "10.0.0.53:5353", "[fd00::53]:5353"; port 53 unless it says another.
+[[nodiscard]] Result<HostPort> ParseDnsServer(std::string_view text);
+
+// A name to ask DNS for, "chat.internal" or "_ws._tcp.chat.internal"; comes back in lower case and
+// without a dot at its end.
+[[nodiscard]] Result<std::string> ParseDnsName(std::string_view text);
+
 // For a numeric address in its canonical form: 127.0.0.0/8 or ::1.
 [[nodiscard]] bool IsLoopback(std::string_view host) noexcept;
 

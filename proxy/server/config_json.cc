@@ -189,6 +189,38 @@ Json PoolTlsJson(const config::PoolTls& tls) {
   return out;
 }
 
+std::string_view Name(config::DnsType type) {
+  switch (type) {
+    case config::DnsType::kA:
+      return "A";
+    case config::DnsType::kAaaa:
+      return "AAAA";
+    case config::DnsType::kSrv:
+      return "SRV";
+  }
+  return "A";
+}
+
+Json DiscoveryJson(const config::Discovery& discover) {
+  Json out;
+  if (!discover.file.empty()) {
+    out["file"] = discover.file;
+  }
+  if (discover.dns.empty()) {
+    return out;
+  }
+  out["dns"] = discover.dns;
+  out["type"] = Name(discover.type);
+  if (discover.port != 0) {
+    out["port"] = discover.port;
+  }
+  out["servers"] = discover.servers;
+  out["timeout"] = FormatDuration(discover.timeout);
+  out["min_ttl"] = FormatDuration(discover.min_ttl);
+  out["max_ttl"] = FormatDuration(discover.max_ttl);
+  return out;
+}
+
 Json PoolJson(const config::Pool& pool) {
   Json backends = Json::array();
   for (const config::Backend& backend : pool.backends) {
@@ -227,11 +259,14 @@ Json PoolJson(const config::Pool& pool) {
             {{"failures", outlier.failures},
              {"ejection_time", FormatDuration(outlier.ejection_time)},
              {"max_ejection_time", FormatDuration(outlier.max_ejection_time)},
-             {"max_ejected", outlier.max_ejected}}},
-           {"backends", std::move(backends)}};
+             {"max_ejected", outlier.max_ejected}}}};
   if (pool.tls) {
     out["tls"] = PoolTlsJson(*pool.tls);
   }
+  if (pool.discover) {
+    out["discover"] = DiscoveryJson(*pool.discover);
+  }
+  out["backends"] = std::move(backends);
   return out;
 }
 

@@ -505,5 +505,63 @@ TEST(LoadFile, NamesTheFileAsItWasGiven) {
               ElementsAre(file + ":8: log.queue: 0 is out of range; allowed: 64 to 1048576"));
 }
 
+TEST(Load, TakesWhereBackendsAreDiscovered) {
+  const LoadResult result = LoadText(R"(
+[[listener]]
+address = "127.0.0.1:8080"
+[[route]]
+pool = "a"
+[[route]]
+path = "/b"
+pool = "b"
+[[route]]
+path = "/c"
+pool = "c"
+[pool.a.discover]
+dns = "Chat.Internal."
+port = 9000
+[pool.b.discover]
+dns = "_ws._tcp.chat.internal"
+type = "SRV"
+servers = ["127.0.0.1:5353", "fd00::53"]
+timeout = "2s"
+min_ttl = "500ms"
+max_ttl = "1m"
+[pool.c]
+discover = { file = "live/c.toml" }
+)",
+                                     "t.toml", "/etc/sluice");
+  ASSERT_THAT(Texts(result.mistakes), IsEmpty());
+  ASSERT_THAT(Texts(result.warnings), IsEmpty());
+  const std::vector<Pool>& pools = result.config.pools;
+  ASSERT_EQ(pools.size(), 3U);
+  for (const Pool& pool : pools) {
+    EXPECT_THAT(pool.backends, IsEmpty());
+  }
+  EXPECT_EQ(pools[0].discover, (Discovery{.dns = "chat.internal", .port = 9000}));
+  EXPECT_EQ(pools[1].discover, (Discovery{.dns = "_ws._tcp.chat.internal",
+                                          .type = DnsType::kSrv,
+                                          .servers = {"127.0.0.1:5353", "[fd00::53]:53"},
+                                          .timeout = Millis(2000),
+                                          .min_ttl = Millis(500),
+                                          .max_ttl = Millis(60'000)}));
+  EXPECT_EQ(pools[2].discover, (Discovery{.file = "/etc/sluice/live/c.toml"}));
+}
+
+TEST(LoadBackends, TakesAFileOfBackends) {
+  const TempDir dir;
+  const LoadedBackends loaded = LoadBackends(dir.Write("b.toml", R"(
+[[backends]]
+address = "127.0.0.1:9001"
+[[backends]]
+name = "two"
+address = "db.local:9002"
+weight = 2
+)"));
+  ASSERT_THAT(Texts(loaded.mistakes), IsEmpty());
+  EXPECT_EQ(loaded.backends, (std::vector<Backend>{{"127.0.0.1:9001", "127.0.0.1", 9001, 1.0},
+                                                   {"two", "db.local", 9002, 2.0}}));
+}
+
 }  // namespace
 }  // namespace sluice::config

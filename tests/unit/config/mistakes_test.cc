@@ -622,6 +622,67 @@ INSTANTIATE_TEST_SUITE_P(
     CaseName);
 
 INSTANTIATE_TEST_SUITE_P(
+    Discovery, Mistakes,
+    testing::Values(
+        Case{"BackendsToo",
+             "[pool.a]\nbackends = [{ address = \"a:1\" }]\ndiscover = { file = \"b.toml\" }\n",
+             {"3: pool.a.discover: the pool lists backends too; allowed: either backends or "
+              "discover"}},
+        Case{"NoTable",
+             "[pool.a]\ndiscover = \"chat.internal\"\n",
+             {"2: pool.a.discover: must be a table, such as { dns = "}},
+        Case{"DnsAndFile",
+             "[pool.a]\ndiscover = { dns = \"a\", port = 1, file = \"b.toml\" }\n",
+             {"2: pool.a.discover: has both dns and file; allowed: a table, such as { dns = "}},
+        Case{"NeitherDnsNorFile",
+             "[pool.a]\ndiscover = { port = 1 }\n",
+             {"2: pool.a.discover: has neither dns nor file; allowed: a table, such as { dns = "}},
+        Case{"UnknownKey",
+             "[pool.a]\ndiscover = { dsn = \"a\", file = \"b.toml\" }\n",
+             {"2: pool.a.discover.dsn: unknown key; allowed here: dns, port, type, servers, "
+              "timeout, min_ttl, max_ttl, file"}},
+        Case{"FileWithKeysOfDns",
+             "[pool.a.discover]\nfile = \"b.toml\"\nport = 1\nmin_ttl = \"1s\"\n",
+             {"3: pool.a.discover.port: has no meaning for a file; allowed: only with dns",
+              "4: pool.a.discover.min_ttl: has no meaning for a file; allowed: only with dns"}},
+        Case{"NoPath",
+             "[pool.a.discover]\nfile = \"\"\n",
+             {"2: pool.a.discover.file: \"\" is not a path; allowed: the path of a file that lists "
+              "backends"}},
+        Case{"NoName",
+             "[pool.a.discover]\ndns = \"10.0.0.1\"\nport = 1\n[pool.b.discover]\n"
+             "dns = \"a b\"\nport = 1\n[pool.c.discover]\ndns = \".\"\nport = 1\n",
+             {"2: pool.a.discover.dns: \"10.0.0.1\" is not a name to ask DNS for; allowed: labels ",
+              "5: pool.b.discover.dns: \"a b\" is not a name to ask DNS for; ",
+              "8: pool.c.discover.dns: \".\" is not a name to ask DNS for; "}},
+        Case{"PortMissing",
+             "[pool.a]\ndiscover = { dns = \"a\" }\n",
+             {"2: pool.a.discover.port: is missing; allowed: the port of all backends, 1 to "
+              "65535"}},
+        Case{"PortOfSrv",
+             "[pool.a]\ndiscover = { dns = \"a\", type = \"SRV\", port = 1 }\n",
+             {"2: pool.a.discover.port: is told by SRV records themselves; allowed: only with type "
+              "A or AAAA"}},
+        Case{"Type",
+             "[pool.a]\ndiscover = { dns = \"a\", type = \"MX\", port = 1 }\n",
+             {"2: pool.a.discover.type: \"MX\" is not known; allowed: A, AAAA, SRV"}},
+        Case{"Servers",
+             "[pool.a.discover]\ndns = \"a\"\nport = 1\nservers = [\n  \"ns.test\",\n"
+             "  \"10.0.0.1:0\",\n  \"[::1\",\n  \"\",\n]\n",
+             {"5: pool.a.discover.servers[0]: \"ns.test\" is not the address of a DNS server; "
+              "allowed: a numeric address, with a port or without, such as ",
+              "6: pool.a.discover.servers[1]: \"10.0.0.1:0\" is not the address of a DNS server; ",
+              "7: pool.a.discover.servers[2]: \"[::1\" is not the address of a DNS server; ",
+              "8: pool.a.discover.servers[3]: \"\" is not the address of a DNS server; "}},
+        Case{"Ttl",
+             "[pool.a.discover]\ndns = \"a\"\nport = 1\nmin_ttl = \"10s\"\nmax_ttl = \"9s\"\n"
+             "[pool.b.discover]\ndns = \"a\"\nport = 1\nmax_ttl = \"500ms\"\n",
+             {"4: pool.a.discover.min_ttl: min_ttl (10s) is above max_ttl (9s); allowed: at most "
+              "max_ttl",
+              "9: pool.b.discover.max_ttl: min_ttl (1s) is above max_ttl (500ms); "}}),
+    CaseName);
+
+INSTANTIATE_TEST_SUITE_P(
     TheRest, Mistakes,
     testing::Values(
         Case{"TrustedProxies",
@@ -725,6 +786,42 @@ TEST(TakeoverSocket, MayBe107BytesLong) {
           << result.mistakes[0].what;
     }
   }
+}
+
+TEST(BackendsFile, HasTheRulesOfAPool) {
+  const TempDir dir;
+  const std::string path = dir.Write("b.toml", R"(weight = 1
+backends = [
+  { name = "x", address = "10.0.0.1" },
+  { name = "x", address = "10.0.0.2:1", weight = -1 },
+]
+)");
+  const std::vector<std::string> got = Texts(LoadBackends(path).mistakes);
+  ASSERT_EQ(got.size(), 4U);
+  EXPECT_TRUE(got[0].starts_with(path + ":1: weight: unknown key; ")) << got[0];
+  EXPECT_TRUE(got[0].ends_with("allowed here: backends")) << got[0];
+  EXPECT_TRUE(got[1].starts_with(path + ":3: backends[0].address: \"10.0.0.1\" has no port; "))
+      << got[1];
+  EXPECT_TRUE(got[2].starts_with(path + ":4: backends[1].name: the backend name \"x\" is taken by "
+                                        "backends[0].name in line 3; "))
+      << got[2];
+  EXPECT_TRUE(got[3].starts_with(path + ":4: backends[1].weight: -1 is out of range; ")) << got[3];
+}
+
+TEST(BackendsFile, MustBeThereAndHoldBackends) {
+  const TempDir dir;
+  const auto first = [](const std::string& path) {
+    const std::vector<std::string> got = Texts(LoadBackends(path).mistakes);
+    return got.size() == 1 ? got[0] : std::to_string(got.size()) + " mistakes";
+  };
+  EXPECT_TRUE(first(dir.path() + "/none").starts_with("cannot read \"")) << first("/none");
+  const std::string cut = dir.Write("cut.toml", "backends = [\n  { address = \"a:1\" },\n");
+  EXPECT_TRUE(first(cut).starts_with(cut + ":2: not valid TOML: ")) << first(cut);
+  const std::string empty = dir.Write("empty.toml", "backends = []\n");
+  EXPECT_TRUE(first(empty).starts_with(empty + ":1: backends: must not be empty; "));
+  EXPECT_TRUE(first(dir.Write("nothing.toml", ""))
+                  .ends_with("backends: must not be empty; allowed: an array of tables, such as "
+                             "[{ name = \"a\", address = \"10.0.0.1:9000\" }]"));
 }
 
 TEST(AllMistakes, AreReportedAtOnceInTheOrderOfTheirLines) {

@@ -97,6 +97,14 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
   out += in("route.heartbeat.client", "heartbeat.client.");
   out += in("route.heartbeat.backend", "heartbeat.backend.");
   const bool in_backend = path == "pool.*.backends";
+  if (path == "pool.*.discover") {
+    out += "[pool.a]\n" + in("pool.*.discover", "discover.");
+    if (key != "file") {
+      out += unless("pool.*.discover", "dns", "discover.dns = \"a.test\"");
+      out += value == "\"SRV\"" ? "" : unless("pool.*.discover", "port", "discover.port = 1");
+    }
+    return out;
+  }
   out += "[pool.a]\n" + in("pool.*");
   if (path.starts_with("pool.*.tls") || (in_backend && key == "server_name")) {
     out += "tls.certificate.chain = \"a.pem\"\ntls.certificate.key = \"a.key\"\n";
@@ -304,6 +312,13 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       {"pool.*.backends.server_name", {"b.test", "10.0.0.1", "::1", "my_db.local"}},
       {"pool.*.tls.server_name", {"", "b.test", "10.0.0.1", "2001:db8::1.2.3.4"}},
       {"pool.*.backends.address", {"a:1", "10.0.0.1:65535", "[::1]:80", "my_db.local:1"}},
+      {"pool.*.discover.dns", {"a", "chat.internal", "_ws._tcp.Chat.internal."}},
+      {"pool.*.discover.servers",
+       {"10.0.0.53", "10.0.0.53:5353", "fd00::53", "::1", "[fd00::53]:53", "::ffff:1.2.3.4"}},
+      {"pool.*.discover.timeout", {"100ms", "1m"}},
+      {"pool.*.discover.min_ttl", {"100ms", "5m"}},
+      {"pool.*.discover.max_ttl", {"1s", "24h"}},
+      {"pool.*.discover.file", {"backends.toml", "/etc/sluice/backends.toml"}},
       {"drain.reason", {"", "service restart"}},
       {"admin.address",
        {"off", "127.0.0.1:9900", "127.1.2.3:0", "[::1]:1", "[0:0:0:0:0:0:0:1]:1", "0.0.0.0:9900",
@@ -316,7 +331,8 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       return;
     }
     seen.insert(entry->first);
-    const json& string = property.contains("anyOf") ? property.at("anyOf").at(0) : property;
+    const json& one = property.contains("items") ? property.at("items") : property;
+    const json& string = one.contains("anyOf") ? one.at("anyOf").at(0) : one;
     const std::regex pattern(string.value("pattern", ".*"), std::regex::ECMAScript);
     for (const std::string& value : entry->second) {
       const std::string quoted = json(value).dump();

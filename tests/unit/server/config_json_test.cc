@@ -184,7 +184,9 @@ const json& At(const json& document, std::string_view path) {
 }
 
 TEST_F(ConfigJsonTest, HasEveryKeyOfEveryTableAndNoOther) {
-  const config::Config config = Load(kEverything);
+  config::Config config = Load(kEverything);
+  // More than a file may say at once.
+  config.pools[0].discover = config::Discovery{.file = "b.toml", .dns = "a.test", .port = 9000};
   const json document = json::parse(ConfigJson(config));
   for (const config::KeyTable& table : config::AllKeyTables()) {
     const json& object = At(document, table.path);
@@ -261,6 +263,22 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
   for (const auto& [pointer, value] : cases) {
     EXPECT_EQ(document.at(json::json_pointer(pointer)), value) << pointer;
   }
+}
+
+TEST_F(ConfigJsonTest, TellsWhereBackendsAreLearnedAndWhatIsKnown) {
+  config::Config config = Load(kEverything);
+  config.pools[0].discover = config::Discovery{.dns = "_ws._tcp.chat.test",
+                                               .type = config::DnsType::kSrv,
+                                               .servers = {"127.0.0.53:53"},
+                                               .max_ttl = Millis(30'000)};
+  const json pool = json::parse(ConfigJson(config))["pool"]["app"];
+  EXPECT_EQ(pool["discover"], json({{"dns", "_ws._tcp.chat.test"},
+                                    {"type", "SRV"},
+                                    {"servers", {"127.0.0.53:53"}},
+                                    {"timeout", "5s"},
+                                    {"min_ttl", "1s"},
+                                    {"max_ttl", "30s"}}));
+  EXPECT_EQ(pool["backends"].size(), 1U);
 }
 
 TEST_F(ConfigJsonTest, NeverTellsTheToken) {
