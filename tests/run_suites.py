@@ -35,8 +35,8 @@ NODE = ROOT / f"tests/e2e/node_modules/node-linux-{NODE_ARCHITECTURE}/bin/node"
 # Each of these has to exist: a folder whose tests are no longer built is a failure, not a gap.
 # Others that the build makes are run as well.
 UNIT_FOLDERS = ["base", "net", "http", "ws", "balance", "drain", "log", "metrics", "config",
-                "routing", "tls", "session", "admin", "takeover", "systemd", "server", "demo",
-                "cli", "bench"]
+                "routing", "discovery", "tls", "session", "admin", "takeover", "systemd", "server",
+                "demo", "cli", "bench"]
 INTEGRATION_PRESETS = ["release", "asan", "tsan"]
 # The tests of tests/deploy whose size depends on SLUICE_DEPLOY_LONG.
 LONG_DEPLOYS = ["backend_kill", "close_storm", "reconnect_peak", "reload", "rolling_restart",
