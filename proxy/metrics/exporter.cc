@@ -4,7 +4,6 @@
 #include <cassert>
 #include <initializer_list>
 #include <map>
-#include <tuple>
 #include <utility>
 
 #include <prometheus/metric_family.h>
@@ -37,8 +36,13 @@ struct ListenerShards {
   PerWorker<ListenerBlock> blocks;
 };
 
+// What is counted at one backend.
+struct BackendShards {
+  PerWorker<BackendBlock> blocks;
+  std::map<std::string, PerWorker<LoneGauge>> sessions;  // by route
+};
+
 using PoolBackend = std::pair<std::string, std::string>;
-using RoutePoolBackend = std::tuple<std::string, std::string, std::string>;
 
 template <class Block>
 Block& BlockOf(PerWorker<Block>& blocks, std::size_t worker, std::size_t workers) {
@@ -178,8 +182,8 @@ bool IsBaseCloseSlot(std::size_t slot) {
 
 using ListenerTable = std::map<std::string, ListenerShards>;
 using RouteTable = std::map<std::string, PerWorker<RouteBlock>>;
-using BackendTable = std::map<PoolBackend, PerWorker<BackendBlock>>;
-using SessionTable = std::map<RoutePoolBackend, PerWorker<LoneGauge>>;
+using BackendTable = std::map<PoolBackend, std::shared_ptr<BackendShards>>;
+using PickTable = std::map<std::string, PerEnum<PickHow, double>>;  // by pool
 using WorkerTable = PerWorker<WorkerBlock>;
 
 void AppendConnections(Families& out, const ListenerTable& listeners,
@@ -314,14 +318,15 @@ void AppendHttp(Families& out, const RouteTable& routes) {
   }
 }
 
-void AppendSessions(Families& out, const RouteTable& routes, const SessionTable& sessions) {
+void AppendSessions(Families& out, const RouteTable& routes, const BackendTable& backends) {
   FamilyFiller open = GaugeFamily(out, "sluice_sessions_open",
                                   "WebSocket sessions relayed now, by route and backend.");
-  for (const auto& [key, gauges] : sessions) {
-    const auto& [route, pool, backend] = key;
-    open.Add({{"route", route}, {"pool", pool}, {"backend", backend}},
-             Sum(
-                 gauges, [](const auto& g) -> auto& { return g.gauge; }));
+  for (const auto& [key, shards] : backends) {
+    for (const auto& [route, gauges] : shards->sessions) {
+      open.Add({{"route", route}, {"pool", key.first}, {"backend", key.second}},
+               Sum(
+                   gauges, [](const auto& g) -> auto& { return g.gauge; }));
+    }
   }
 
   FamilyFiller messages =
@@ -520,44 +525,52 @@ void AppendBackendStatus(Families& out, const std::vector<BackendStatus>& backen
   }
 }
 
-void AppendBackends(Families& out, const BackendTable& backends) {
+void AddPicks(PerEnum<PickHow, double>& sums, const BackendShards& shards) {
+  ForEach<PickHow>([&](PickHow how) {
+    sums[how] += Sum(
+        shards.blocks, [how](const auto& b) -> auto& { return b.picks[how]; });
+  });
+}
+
+void AppendBackends(Families& out, const BackendTable& backends, const PickTable& forgotten) {
   FamilyFiller seconds =
       HistogramFamily(out, "sluice_backend_connect_seconds",
                       "Time to connect to a backend, TLS handshake included, where it succeeded.");
-  for (const auto& [key, blocks] : backends) {
+  for (const auto& [key, shards] : backends) {
     seconds.AddHistogram(
-        {{"pool", key.first}, {"backend", key.second}}, kLatencyBounds, blocks,
+        {{"pool", key.first}, {"backend", key.second}}, kLatencyBounds, shards->blocks,
         [](const auto& b) -> auto& { return b.connect_seconds; });
   }
 
   FamilyFiller failures =
       CounterFamily(out, "sluice_backend_failures_total", "Failures of a backend by reason.");
-  for (const auto& [key, blocks] : backends) {
-    ForEach<BackendFailure>([&, &key = key, &blocks = blocks](BackendFailure reason) {
-      failures.Add({{"pool", key.first}, {"backend", key.second}, {"reason", Name(reason)}},
-                   Sum(
-                       blocks, [reason](const auto& b) -> auto& { return b.failures[reason]; }));
+  for (const auto& [key, shards] : backends) {
+    ForEach<BackendFailure>([&, &key = key, &shards = shards](BackendFailure reason) {
+      failures.Add(
+          {{"pool", key.first}, {"backend", key.second}, {"reason", Name(reason)}},
+          Sum(
+              shards->blocks, [reason](const auto& b) -> auto& { return b.failures[reason]; }));
     });
   }
 
   FamilyFiller handshakes =
       CounterFamily(out, "sluice_backend_tls_handshakes_total",
                     "TLS handshakes with backends by result; resumed ones are not in ok.");
-  for (const auto& [key, blocks] : backends) {
-    ForEach<BackendTlsResult>([&, &key = key, &blocks = blocks](BackendTlsResult result) {
+  for (const auto& [key, shards] : backends) {
+    ForEach<BackendTlsResult>([&, &key = key, &shards = shards](BackendTlsResult result) {
       handshakes.Add(
           {{"pool", key.first}, {"backend", key.second}, {"result", Name(result)}},
           Sum(
-              blocks, [result](const auto& b) -> auto& { return b.tls_handshakes[result]; }));
+              shards->blocks, [result](const auto& b) -> auto& { return b.tls_handshakes[result]; }));
     });
   }
 
   FamilyFiller retries = CounterFamily(out, "sluice_backend_retries_total",
                                        "Requests that went on to another backend after this one.");
-  for (const auto& [key, blocks] : backends) {
+  for (const auto& [key, shards] : backends) {
     retries.Add({{"pool", key.first}, {"backend", key.second}},
                 Sum(
-                    blocks, [](const auto& b) -> auto& { return b.retries; }));
+                    shards->blocks, [](const auto& b) -> auto& { return b.retries; }));
   }
 
   FamilyFiller picks = CounterFamily(
@@ -565,13 +578,9 @@ void AppendBackends(Families& out, const BackendTable& backends) {
       "Backends chosen: home is the first choice, overflow passed a backend that is full or above "
       "its bounded load, fallback passed one that is unhealthy, draining or was tried already, "
       "panic took one while none was in service.");
-  std::map<std::string, PerEnum<PickHow, double>> by_pool;
-  for (const auto& [key, blocks] : backends) {
-    auto& sums = by_pool[key.first];
-    ForEach<PickHow>([&, &blocks = blocks](PickHow how) {
-      sums[how] += Sum(
-          blocks, [how](const auto& b) -> auto& { return b.picks[how]; });
-    });
+  PickTable by_pool = forgotten;
+  for (const auto& [key, shards] : backends) {
+    AddPicks(by_pool[key.first], *shards);
   }
   for (const auto& [pool, sums] : by_pool) {
     ForEach<PickHow>([&, &pool = pool, &sums = sums](PickHow how) {
@@ -649,6 +658,32 @@ void AppendDrain(Families& out, const WorkerTable& workers, const ProcessStatus&
   }
   GaugeFamily(out, "sluice_drain_seconds", "Time since the drain began; 0 when there is none.")
       .Add({}, status.drain_seconds);
+}
+
+void AppendDiscovery(Families& out, const std::vector<ProcessStatus::Discovery>& pools) {
+  FamilyFiller updates = CounterFamily(
+      out, "sluice_discovery_updates_total",
+      "Attempts to learn the backends of a pool from DNS or a file, by what came of them.");
+  for (const ProcessStatus::Discovery& one : pools) {
+    updates.Add({{"pool", one.pool}, {"result", "changed"}}, static_cast<double>(one.changed));
+    updates.Add({{"pool", one.pool}, {"result", "unchanged"}}, static_cast<double>(one.unchanged));
+    updates.Add({{"pool", one.pool}, {"result", "failed"}}, static_cast<double>(one.failed));
+  }
+  FamilyFiller up = GaugeFamily(out, "sluice_discovery_up",
+                                "1 when the last attempt to learn the backends succeeded.");
+  for (const ProcessStatus::Discovery& one : pools) {
+    up.Add({{"pool", one.pool}}, one.up ? 1 : 0);
+  }
+  FamilyFiller backends =
+      GaugeFamily(out, "sluice_discovery_backends", "Backends that are known of the pool.");
+  for (const ProcessStatus::Discovery& one : pools) {
+    backends.Add({{"pool", one.pool}}, static_cast<double>(one.backends));
+  }
+  FamilyFiller success = GaugeFamily(out, "sluice_discovery_last_success_timestamp_seconds",
+                                     "When the backends were last learned, Unix time; 0: not yet.");
+  for (const ProcessStatus::Discovery& one : pools) {
+    success.Add({{"pool", one.pool}}, one.last_success);
+  }
 }
 
 void AppendConfig(Families& out, const ProcessStatus& status) {
@@ -736,8 +771,16 @@ struct Exporter::Shards {
   ListenerTable listeners;
   RouteTable routes;
   BackendTable backends;
-  SessionTable sessions;
+  PickTable forgotten_picks;  // of backends that are forgotten
   WorkerTable workers;
+
+  std::shared_ptr<BackendShards>& Backend(std::string_view pool, std::string_view backend) {
+    auto& shards_of = backends[{std::string(pool), std::string(backend)}];
+    if (!shards_of) {
+      shards_of = std::make_shared<BackendShards>();
+    }
+    return shards_of;
+  }
 };
 
 Exporter::Exporter(std::size_t workers, BuildInfo build)
@@ -756,8 +799,19 @@ RouteBlock& Exporter::Route(std::size_t worker, std::string_view route) {
 
 BackendBlock& Exporter::Backend(std::size_t worker, std::string_view pool,
                                 std::string_view backend) {
-  return BlockOf(shards_->backends[{std::string(pool), std::string(backend)}], worker,
-                 shards_->workers.size());
+  return BlockOf(shards_->Backend(pool, backend)->blocks, worker, shards_->workers.size());
+}
+
+std::shared_ptr<const void> Exporter::KeepBackend(std::string_view pool, std::string_view backend) {
+  return shards_->Backend(pool, backend);
+}
+
+void Exporter::ForgetBackend(std::string_view pool, std::string_view backend) {
+  const auto found = shards_->backends.find({std::string(pool), std::string(backend)});
+  if (found != shards_->backends.end()) {
+    AddPicks(shards_->forgotten_picks[found->first.first], *found->second);
+    shards_->backends.erase(found);
+  }
 }
 
 ListenerBlock& Exporter::Listener(std::size_t worker, std::string_view listener, bool tls,
@@ -775,15 +829,17 @@ WorkerBlock& Exporter::Worker(std::size_t worker) {
 
 Gauge& Exporter::SessionsOpen(std::size_t worker, std::string_view route, std::string_view pool,
                               std::string_view backend) {
-  RoutePoolBackend key{std::string(route), std::string(pool), std::string(backend)};
-  return BlockOf(shards_->sessions[std::move(key)], worker, shards_->workers.size()).gauge;
+  auto& sessions = shards_->Backend(pool, backend)->sessions;
+  return BlockOf(sessions[std::string(route)], worker, shards_->workers.size()).gauge;
 }
 
 std::size_t Exporter::OpenSessions() const {
   double open = 0;
-  for (const auto& [key, gauges] : shards_->sessions) {
-    open += Sum(
-        gauges, [](const auto& g) -> auto& { return g.gauge; });
+  for (const auto& [key, shards] : shards_->backends) {
+    for (const auto& [route, gauges] : shards->sessions) {
+      open += Sum(
+          gauges, [](const auto& g) -> auto& { return g.gauge; });
+    }
   }
   return static_cast<std::size_t>(std::max(0.0, open));
 }
@@ -795,9 +851,10 @@ std::string Exporter::Text(const ProcessStatus& status) const {
   AppendTls(families, shards.listeners, status.certificates);
   AppendUpgrades(families, shards.routes);
   AppendHttp(families, shards.routes);
-  AppendSessions(families, shards.routes, shards.sessions);
+  AppendSessions(families, shards.routes, shards.backends);
   AppendBackendStatus(families, status.backends);
-  AppendBackends(families, shards.backends);
+  AppendBackends(families, shards.backends, shards.forgotten_picks);
+  AppendDiscovery(families, status.discoveries);
   AppendRefusals(families, shards.workers);
   AppendDrain(families, shards.workers, status);
   AppendConfig(families, status);

@@ -60,6 +60,17 @@ struct ProcessStatus {
     double not_after = 0;
   };
   std::vector<Certificate> certificates;
+  // Pools whose backends are discovered.
+  struct Discovery {
+    std::string pool;
+    std::size_t backends = 0;  // of the list in use
+    bool up = false;           // the last attempt succeeded
+    double last_success = 0;   // Unix time; 0: never
+    std::uint64_t changed = 0;
+    std::uint64_t unchanged = 0;
+    std::uint64_t failed = 0;
+  };
+  std::vector<Discovery> discoveries;
 };
 
 class Exporter {
@@ -72,10 +83,19 @@ class Exporter {
   Exporter& operator=(const Exporter&) = delete;
 
   // The block of `worker` for that label set; made at the first call, the same one ever after.
-  // Its address holds until the Exporter goes. Control thread only. REQUIRES: worker < workers.
+  // Its address holds until the Exporter goes; that of a backend, and of a gauge of SessionsOpen,
+  // for as long as somebody has its KeepBackend or it is not forgotten. Control thread only.
+  // REQUIRES: worker < workers.
   [[nodiscard]] RouteBlock& Route(std::size_t worker, std::string_view route);
   [[nodiscard]] BackendBlock& Backend(std::size_t worker, std::string_view pool,
                                       std::string_view backend);
+  // Keeps the blocks and gauges of a backend; let go of in any thread.
+  [[nodiscard]] std::shared_ptr<const void> KeepBackend(std::string_view pool,
+                                                        std::string_view backend);
+  // Drops the series of a backend that is gone for good, so that they do not pile up where backends
+  // come and go: what is still counted there is not told any more. Counters of its pool keep what
+  // it has added. Asked for again, it begins at 0.
+  void ForgetBackend(std::string_view pool, std::string_view backend);
   [[nodiscard]] ListenerBlock& Listener(std::size_t worker, std::string_view listener, bool tls,
                                         bool proxy_protocol = false);
   [[nodiscard]] WorkerBlock& Worker(std::size_t worker);

@@ -1,6 +1,7 @@
 #include "proxy/server/backend_drains.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "proxy/log/log.h"
@@ -194,6 +195,25 @@ void BackendDrains::Watch(Entry& entry, Instant now) {
   }
 }
 
+// Nobody can ask for a backend that is gone.
+void BackendDrains::DropRemoved() {
+  const auto over = std::stable_partition(entries_.begin(), entries_.end(), [](const Entry& one) {
+    return !one.removed || one.state == State::kDraining;
+  });
+  const std::vector<Entry> dropped(std::make_move_iterator(over),
+                                   std::make_move_iterator(entries_.end()));
+  entries_.erase(over, entries_.end());
+  for (const Entry& one : dropped) {
+    const bool others = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& other) {
+      return other.removed && other.drain->pool == one.drain->pool &&
+             other.drain->backend == one.drain->backend;
+    });
+    if (!others) {
+      gone_(one.drain->pool, one.drain->backend);
+    }
+  }
+}
+
 void BackendDrains::OnTimer(short) noexcept {
   const Instant now = Now();
   for (Entry& entry : entries_) {
@@ -201,11 +221,7 @@ void BackendDrains::OnTimer(short) noexcept {
       Watch(entry, now);
     }
   }
-  // Nobody can ask for a backend that is gone.
-  entries_.erase(
-      std::remove_if(entries_.begin(), entries_.end(),
-                     [](const Entry& one) { return one.removed && one.state != State::kDraining; }),
-      entries_.end());
+  DropRemoved();
   if (running() > 0) {
     timer_.Arm<&BackendDrains::OnTimer>(loop_.base(), kWatch, this);
   } else {

@@ -7,10 +7,12 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "proxy/balance/backend_set.h"
@@ -38,9 +40,13 @@ class BackendDrains {
     double eta_seconds = -1;     // below 0: unknown
   };
 
+  // Told when the drain of a backend that has left the configuration is over, and no other of that
+  // name runs.
+  using Gone = std::function<void(const std::string& pool, const std::string& backend)>;
+
   // `workers` outlive this.
-  BackendDrains(net::Loop& loop, const std::vector<std::unique_ptr<Worker>>& workers)
-      : loop_(loop), workers_(workers) {}
+  BackendDrains(net::Loop& loop, const std::vector<std::unique_ptr<Worker>>& workers, Gone gone)
+      : loop_(loop), workers_(workers), gone_(std::move(gone)) {}
 
   // The backend gets nothing new from now on, and its sessions are closed as `options` say, of
   // which `rate` is for the whole process and
@@ -85,10 +91,12 @@ class BackendDrains {
   [[nodiscard]] Progress Describe(const Entry& entry) const;
   [[nodiscard]] bool IsOver(const Entry& entry, Instant now) const noexcept;
   void Watch(Entry& entry, Instant now);
+  void DropRemoved();
   void OnTimer(short what) noexcept;
 
   net::Loop& loop_;
   const std::vector<std::unique_ptr<Worker>>& workers_;
+  Gone gone_;
   std::vector<Entry> entries_;
   net::Timer timer_;
 };

@@ -29,6 +29,7 @@ Server::Reloaded Server::ReloadConfig() {
   }
   if (loaded.ok()) {
     KeepWhatStays(loaded.config, result.warnings);
+    discoverer_.FillIn(loaded.config, config_);
     if (auto swapped = Swap(loaded.config); !swapped) {
       result.mistakes.push_back(swapped.error().message);
     }
@@ -82,13 +83,55 @@ Result<void> Server::Swap(const config::Config& config) {
     admin_tls_ = std::move(*admin_tls);
     admin_->Renew({config.admin.token}, admin_tls_);
   }
-  const std::shared_ptr<const session::Snapshot> before = std::exchange(snapshot_, *snapshot);
+  log::SetLevel(LevelOf(config.log.level));
+  shared_.max_connections = MostConnections(config);
+  Replace(config, std::move(*snapshot));
+  discoverer_.Follow(config_);
+  return {};
+}
+
+// What the workers have been given becomes what is in use.
+void Server::Replace(const config::Config& config,
+                     std::shared_ptr<const session::Snapshot> snapshot) {
+  const auto before = std::exchange(snapshot_, std::move(snapshot));
   config_ = config;
-  log::SetLevel(LevelOf(config_.log.level));
-  shared_.max_connections = MostConnections(config_);
   DrainRemoved(*before, *snapshot_);
   health_.Apply(*snapshot_, DrainOptionsOf(config_.drain));
-  return {};
+}
+
+// A pool has other backends. Nothing else of the configuration is looked at.
+void Server::OnDiscovered(const std::string& pool, const std::vector<config::Backend>& backends) {
+  const auto has_name = [&](const config::Pool& one) { return one.name == pool; };
+  config::Config config = config_;
+  const auto found = std::find_if(config.pools.begin(), config.pools.end(), has_name);
+  if (!snapshot_ || draining_ || found == config.pools.end()) {
+    return;  // not yet, or no more
+  }
+  found->backends = backends;
+  auto snapshot = session::Snapshot::Make(config, snapshot_.get(), session::Snapshot::Names::kKeep);
+  if (!snapshot) {
+    spdlog::error("discovered backends are not used pool={}: {}", pool, snapshot.error().message);
+    return;
+  }
+  auto backend_tls = backend_tls_.Prepare(config);
+  if (!backend_tls) {
+    spdlog::error("discovered backends are not used pool={}: {}", pool,
+                  backend_tls.error().message);
+    return;
+  }
+  backend_tls_.Commit(std::move(*backend_tls));
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    workers_[i]->Update({MakeView(i, *snapshot), {}, {}});
+  }
+  Replace(config, std::move(*snapshot));
+}
+
+// One that is in no configuration any more has been drained.
+void Server::OnBackendGone(const std::string& pool, const std::string& backend) {
+  const session::Pool* now = snapshot_->FindPool(pool);
+  if (now == nullptr || now->FindBackend(backend) == nullptr) {
+    exporter_.ForgetBackend(pool, backend);
+  }
 }
 
 // The backends that the new configuration does not have any more.

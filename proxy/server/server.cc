@@ -34,6 +34,9 @@ constexpr Millis kTicketLife = std::chrono::hours(12);
 // After a second signal: time enough for CLOSE frames to go out and be answered.
 constexpr Millis kHurry{2'000};
 
+// Of the start, for the backends that are discovered.
+constexpr Millis kFirstDiscovery{2'000};
+
 // Descriptors that are not connections: log, admin clients, what libraries open.
 constexpr std::size_t kReservedFds = 64;
 
@@ -105,8 +108,15 @@ Server::Server(const config::Config& config, Launch launch, std::size_t workers)
       libraries_(workers),
       backend_tls_(libraries_),
       listeners_(libraries_, exporter_, ticket_keys_),
-      drains_(loop_, workers_),
+      drains_(loop_, workers_,
+              [this](const std::string& pool, const std::string& backend) {
+                OnBackendGone(pool, backend);
+              }),
       health_(loop_, drains_),
+      discoverer_(loop_,
+                  [this](const std::string& pool, const std::vector<config::Backend>& backends) {
+                    OnDiscovered(pool, backends);
+                  }),
       began_(Now()) {
   workers_.reserve(workers);
 }
@@ -124,6 +134,7 @@ Result<std::unique_ptr<Server>> Server::Make(const config::Config& config, Launc
 }
 
 Result<void> Server::Prepare() {
+  AwaitDiscovery();
   auto snapshot = session::Snapshot::Make(config_);
   if (!snapshot) {
     return tl::unexpected(snapshot.error());
@@ -172,6 +183,19 @@ Result<void> Server::Prepare() {
     return bound;
   }
   return ServeTakeover();
+}
+
+// Gives discovery a moment, so that a start does not answer 503 while the first lookup is under
+// way. Nobody waits for this process yet: it has no listener, and a predecessor goes on.
+void Server::AwaitDiscovery() {
+  discoverer_.Follow(config_);
+  loop_.RunUntil([this] { return discoverer_.settled(); }, kFirstDiscovery);
+  discoverer_.FillIn(config_, config_);
+  for (const config::Pool& pool : config_.pools) {
+    if (pool.backends.empty()) {
+      spdlog::warn("no backend is known yet, so requests are answered 503 pool={}", pool.name);
+    }
+  }
 }
 
 // A session takes two descriptors: its client and its backend leg.
@@ -245,6 +269,7 @@ LocalPtr<const session::View> Server::MakeView(std::size_t worker,
     std::vector<metrics::BackendBlock*> blocks;
     for (const config::Backend& backend : pool->config.backends) {
       blocks.push_back(&exporter_.Backend(worker, pool->config.name, backend.name));
+      view->kept.push_back(exporter_.KeepBackend(pool->config.name, backend.name));
     }
     view->backends.push_back(std::move(blocks));
   }
@@ -363,6 +388,7 @@ void Server::DrainWorkers(const drain::DrainOptions& whole, Worker::Leave leave)
   draining_ = true;
   drain_began_ = Now();
   health_.StopChecks();
+  discoverer_.Stop();
   // The workers' are the last descriptors from now on, so that their closing is final.
   listeners_.LetGo();
   drain::DrainOptions options = whole;
@@ -392,6 +418,7 @@ metrics::ProcessStatus Server::ProcessStatus() const {
   status.log_dropped = access_log_.dropped();
   status.max_connections = shared_.max_connections;
   status.certificates = listeners_.certificates();
+  status.discoveries = discoverer_.statuses();
   for (const auto& pool : snapshot_->pools) {
     for (const balance::Backend& backend : pool->backends.backends()) {
       const BackendHealth::Report health = health_.ReportOf(*backend.state);

@@ -22,6 +22,7 @@
 #include "proxy/server/backend_drains.h"
 #include "proxy/server/backend_health.h"
 #include "proxy/server/backend_tls.h"
+#include "proxy/server/discoverer.h"
 #include "proxy/server/listener_set.h"
 #include "proxy/server/worker.h"
 #include "proxy/server/worker_libraries.h"
@@ -73,6 +74,7 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   Server(const config::Config& config, Launch launch, std::size_t workers);
 
   [[nodiscard]] Result<void> Prepare();
+  void AwaitDiscovery();
   [[nodiscard]] Result<void> BindAdmin();
   [[nodiscard]] Result<std::shared_ptr<const tls::ServerContext>> LoadAdminTls(
       const config::Admin& admin) const;
@@ -98,6 +100,9 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   };
   Reloaded ReloadConfig();
   [[nodiscard]] Result<void> Swap(const config::Config& config);
+  void Replace(const config::Config& config, std::shared_ptr<const session::Snapshot> snapshot);
+  void OnDiscovered(const std::string& pool, const std::vector<config::Backend>& backends);
+  void OnBackendGone(const std::string& pool, const std::string& backend);
   // Puts back what a process cannot change while it runs, with a warning for each that differs.
   void KeepWhatStays(config::Config& config, std::vector<std::string>& warnings) const;
   void DrainRemoved(const session::Snapshot& before, const session::Snapshot& after);
@@ -156,6 +161,7 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   std::vector<std::thread> threads_;
   BackendDrains drains_;
   BackendHealth health_;
+  Discoverer discoverer_;
   net::Address admin_address_;
   UniqueFd admin_socket_;
   std::shared_ptr<const tls::ServerContext> admin_tls_;  // null: plain

@@ -61,6 +61,7 @@ struct View : LocallyShared {
   std::vector<RouteSeries> routes;                            // parallel to snapshot->routes
   std::vector<std::vector<metrics::BackendBlock*>> backends;  // [pool][backend]
   std::vector<PoolTls> tls;                                   // parallel to snapshot->pools
+  std::vector<std::shared_ptr<const void>> kept;              // what those of backends point into
 };
 
 // What a worker is told by its sessions.

@@ -57,13 +57,17 @@ std::shared_ptr<balance::BackendState> StateOf(std::string_view pool, std::strin
   if (before == nullptr) {
     return std::make_shared<balance::BackendState>();
   }
-  if (const Pool* old_pool = before->FindPool(pool)) {
+  const Pool* old_pool = before->FindPool(pool);
+  if (old_pool != nullptr) {
     if (const balance::Backend* old = old_pool->FindBackend(backend)) {
       return old->state;
     }
   }
   auto fresh = std::make_shared<balance::BackendState>();
-  fresh->BeginRamp(Now());
+  // Where there was none before, nobody else could take what a slow start spares it.
+  if (old_pool == nullptr || !old_pool->addresses.empty()) {
+    fresh->BeginRamp(Now());
+  }
   return fresh;
 }
 
@@ -78,11 +82,31 @@ std::shared_ptr<RouteState> StateOf(std::string_view route, const Snapshot* befo
   return std::make_shared<RouteState>();
 }
 
-Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config, const Snapshot* before) {
+// Null where it has to be looked up.
+const net::Address* AddressBefore(const Pool& before, const config::Backend& backend) {
+  const auto& all = before.config.backends;
+  const auto found = std::find_if(all.begin(), all.end(), [&](const config::Backend& one) {
+    return one.name == backend.name && one.host == backend.host && one.port == backend.port;
+  });
+  return found == all.end() ? nullptr
+                            : &before.addresses[static_cast<std::size_t>(found - all.begin())];
+}
+
+Result<net::Address> AddressOf(const config::Backend& backend, const Pool* before) {
+  const net::Address* known = before == nullptr ? nullptr : AddressBefore(*before, backend);
+  return known != nullptr ? Result<net::Address>(*known)
+                          : net::Address::Resolve(backend.host, backend.port);
+}
+
+Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config, const Snapshot* before,
+                                       Snapshot::Names names) {
+  const Pool* kept = before != nullptr && names == Snapshot::Names::kKeep
+                         ? before->FindPool(config.name)
+                         : nullptr;
   std::vector<balance::Backend> backends;
   std::vector<net::Address> addresses;
   for (const config::Backend& backend : config.backends) {
-    auto address = net::Address::Resolve(backend.host, backend.port);
+    auto address = AddressOf(backend, kept);
     if (!address) {
       return Err("pool." + config.name + ": backend \"" + backend.name +
                  "\": " + address.error().message);
@@ -137,7 +161,7 @@ const Pool* Snapshot::FindPool(std::string_view name) const noexcept {
 }
 
 Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& config,
-                                                       const Snapshot* before) {
+                                                       const Snapshot* before, Names names) {
   std::vector<routing::RouteRule> rules;
   for (const config::Route& route : config.routes) {
     rules.push_back({route.host, route.path});
@@ -145,7 +169,7 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& con
   auto made = std::make_shared<Snapshot>(
       Snapshot{config, routing::RouteTable(std::move(rules)), {}, {}, {}, {}});
   for (const config::Pool& pool : config.pools) {
-    auto one = MakePool(pool, before);
+    auto one = MakePool(pool, before, names);
     if (!one) {
       return tl::unexpected(one.error());
     }

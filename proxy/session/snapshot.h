@@ -57,11 +57,17 @@ struct Route {
 };
 
 struct Snapshot {
-  // Resolves the backends' host names: blocks, control thread only. A backend that `before` has in
-  // a pool of the same name keeps its state: its open sessions, and that it is drained; so does a
-  // route. A backend that a running process gets anew starts slowly.
+  // What is done about the host names of backends.
+  enum class Names : std::uint8_t {
+    kLookUp,  // all are resolved: blocks
+    kKeep,    // a backend that `before` has at the same host and port keeps its address
+  };
+
+  // Control thread only. A backend that `before` has in a pool of the same name keeps its state:
+  // its open sessions, and that it is drained; so does a route. A backend that a running process
+  // gets anew starts slowly, unless its pool had none at all.
   [[nodiscard]] static Result<std::shared_ptr<const Snapshot>> Make(
-      const config::Config& config, const Snapshot* before = nullptr);
+      const config::Config& config, const Snapshot* before = nullptr, Names names = Names::kLookUp);
 
   // The pool of that name, or null.
   [[nodiscard]] const Pool* FindPool(std::string_view name) const noexcept;

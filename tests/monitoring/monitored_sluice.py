@@ -65,6 +65,7 @@ class Sluice:
         self.certificate, key = make_certificate(directory)
         config = directory / "sluice.toml"
         config.write_text(self._config(self.certificate, key, backends))
+        (directory / "backends.toml").write_text('backends = [{ address = "127.0.0.1:9" }]\n')
         ready = directory / "ready.json"
         self.log = directory / "sluice.log"
         with self.log.open("wb") as log:
@@ -112,6 +113,14 @@ affinity = ["query:u", "ip"]
 [pool.echo]
 backends = [
 {rows}]
+
+[[route]]
+name = "found"
+path = "/found"
+pool = "found"
+
+[pool.found]
+discover = {{ file = "backends.toml" }}
 
 [drain]
 window = "1s"

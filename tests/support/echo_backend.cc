@@ -1,5 +1,6 @@
 #include "tests/support/echo_backend.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -23,16 +24,20 @@ constexpr std::size_t kMostUnsent = 1 << 20;
 
 }  // namespace
 
-EchoBackend::EchoBackend(std::string name, const TlsServer* tls)
+EchoBackend::EchoBackend(std::string name, const TlsServer* tls, const std::string& host,
+                         std::uint16_t port)
     : name_(std::move(name)),
       tls_(tls),
       listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  const int reuse = 1;  // a fixed port may have been one of a connection a moment ago
+  static_cast<void>(::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)));
   socklen_t size = sizeof(address);
-  if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
+  if (::inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1 ||
+      ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
       ::listen(listener_.get(), SOMAXCONN) != 0 ||
       ::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
     throw Failure("echo backend: cannot listen");

@@ -24,8 +24,10 @@ namespace sluice::test {
 
 class EchoBackend {
  public:
-  // `tls`, if given, outlives the backend.
-  explicit EchoBackend(std::string name = "echo", const TlsServer* tls = nullptr);
+  // `tls`, if given, outlives the backend. Listens on `host`, any address of 127.0.0.0/8; port 0:
+  // any free one.
+  explicit EchoBackend(std::string name = "echo", const TlsServer* tls = nullptr,
+                       const std::string& host = "127.0.0.1", std::uint16_t port = 0);
   ~EchoBackend();
 
   EchoBackend(const EchoBackend&) = delete;

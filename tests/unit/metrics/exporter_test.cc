@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <map>
+#include <memory>
 #include <set>
 #include <sstream>
 #include <string>
@@ -420,6 +421,51 @@ TEST_F(ExporterTest, CanBeReadWhileWorkersCount) {
   }
   stop = true;
   worker.join();
+}
+
+TEST_F(ExporterTest, TellsHowDiscoveryGoes) {
+  ProcessStatus status;
+  status.discoveries = {{"p", 3, true, 1700000000, 2, 5, 1}};
+  EXPECT_THAT(Samples(exporter_, "sluice_discovery_updates_total", status),
+              ElementsAre("sluice_discovery_updates_total{pool=\"p\",result=\"changed\"} 2",
+                          "sluice_discovery_updates_total{pool=\"p\",result=\"unchanged\"} 5",
+                          "sluice_discovery_updates_total{pool=\"p\",result=\"failed\"} 1"));
+  EXPECT_THAT(Samples(exporter_, "sluice_discovery_up", status),
+              ElementsAre("sluice_discovery_up{pool=\"p\"} 1"));
+  EXPECT_THAT(Samples(exporter_, "sluice_discovery_backends", status),
+              ElementsAre("sluice_discovery_backends{pool=\"p\"} 3"));
+  EXPECT_THAT(
+      Samples(exporter_, "sluice_discovery_last_success_timestamp_seconds", status),
+      ElementsAre("sluice_discovery_last_success_timestamp_seconds{pool=\"p\"} 1700000000"));
+}
+
+TEST_F(ExporterTest, ForgetsTheSeriesOfABackendButNotWhatItsPoolHasCounted) {
+  exporter_.Backend(0, "p", "gone").picks[PickHow::kHome].Add(3);
+  exporter_.Backend(1, "p", "stays").picks[PickHow::kHome].Add(2);
+  exporter_.SessionsOpen(0, "chat", "p", "gone").Add(1);
+  exporter_.SessionsOpen(1, "chat", "p", "stays").Add(1);
+  exporter_.ForgetBackend("p", "gone");
+  exporter_.ForgetBackend("p", "unheard-of");
+  EXPECT_THAT(Samples(exporter_, "sluice_backend_retries_total"),
+              ElementsAre("sluice_backend_retries_total{pool=\"p\",backend=\"stays\"} 0"));
+  EXPECT_THAT(Samples(exporter_, "sluice_sessions_open"),
+              ElementsAre("sluice_sessions_open{route=\"chat\",pool=\"p\",backend=\"stays\"} 1"));
+  EXPECT_THAT(exporter_.Text({}), HasSubstr("sluice_picks_total{pool=\"p\",how=\"home\"} 5\n"));
+  EXPECT_THAT(exporter_.Text({}), Not(HasSubstr("gone")));
+}
+
+// A session may write to what is not told any more; AddressSanitizer would see it gone.
+TEST_F(ExporterTest, WhoeverKeepsABackendMayCountOnAfterItIsForgotten) {
+  BackendBlock& block = exporter_.Backend(0, "p", "b");
+  Gauge& gauge = exporter_.SessionsOpen(0, "chat", "p", "b");
+  std::shared_ptr<const void> kept = exporter_.KeepBackend("p", "b");
+  exporter_.ForgetBackend("p", "b");
+  block.retries.Add();
+  gauge.Add(-1);
+  EXPECT_EQ(block.retries.value(), 1U);
+  EXPECT_EQ(exporter_.OpenSessions(), 0U);
+  kept.reset();
+  EXPECT_EQ(exporter_.Backend(0, "p", "b").retries.value(), 0U);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -96,6 +98,48 @@ TEST(FailureNews, TellsEachFailureOnceUntilItChangesOrHasBeenAway) {
   EXPECT_FALSE(news.IsNews("hostname mismatch", now));
   EXPECT_TRUE(news.IsNews("expired", now));
   EXPECT_TRUE(news.IsNews("expired", now + std::chrono::seconds(61)));
+}
+
+config::Config WithBackends(std::vector<config::Backend> backends) {
+  config::Config config = WithSlowStart(Millis(30'000));
+  config.pools[0].backends = std::move(backends);
+  return config;
+}
+
+TEST(Snapshot, BackendsThatStayKeepTheirStateAndNewOnesStartSlowly) {
+  const auto before = *Snapshot::Make(WithBackends({{"one", "127.0.0.1", 9001, 1.0}}));
+  const auto& old = before->pools[0]->backends.backends();
+  EXPECT_EQ(old[0].state->ramp_from, 0);
+  const auto after = *Snapshot::Make(
+      WithBackends({{"two", "127.0.0.1", 9002, 1.0}, {"one", "127.0.0.1", 9001, 2.0}}),
+      before.get(), Snapshot::Names::kKeep);
+  const auto& now = after->pools[0]->backends.backends();
+  EXPECT_EQ(now[1].state, old[0].state);
+  EXPECT_EQ(now[1].weight, 2.0);
+  EXPECT_NE(now[0].state->ramp_from, 0);
+}
+
+// Where nobody else could take what a slow start spares.
+TEST(Snapshot, TheFirstBackendsOfAPoolDoNotStartSlowly) {
+  const auto before = *Snapshot::Make(WithBackends({}));
+  EXPECT_TRUE(before->pools[0]->addresses.empty());
+  const auto after = *Snapshot::Make(WithBackends({{"one", "127.0.0.1", 9001, 1.0}}), before.get());
+  EXPECT_EQ(after->pools[0]->backends.backends()[0].state->ramp_from, 0);
+}
+
+TEST(Snapshot, KeepsAddressesWhereNamesAreNotLookedUp) {
+  const auto before = *Snapshot::Make(WithBackends({{"one", "localhost", 9001, 1.0}}));
+  const auto make = [&](const char* host, std::uint16_t port) {
+    return Snapshot::Make(WithBackends({{"one", host, port, 1.0}}), before.get(),
+                          Snapshot::Names::kKeep);
+  };
+  const auto kept = make("localhost", 9001);
+  ASSERT_TRUE(kept.has_value());
+  EXPECT_EQ((*kept)->pools[0]->addresses[0].Text(), before->pools[0]->addresses[0].Text());
+  const auto moved = make("127.0.0.2", 9002);
+  ASSERT_TRUE(moved.has_value());
+  EXPECT_EQ((*moved)->pools[0]->addresses[0].Text(), "127.0.0.2:9002");
+  EXPECT_FALSE(make("no such host", 9001).has_value());
 }
 
 }  // namespace
