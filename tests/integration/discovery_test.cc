@@ -61,9 +61,9 @@ struct Pair {
 
   Pair() {
     for (int attempt = 0; attempt < 20 && !two; ++attempt) {
-      one = std::make_unique<EchoBackend>("one", "127.0.1.1");
+      one = std::make_unique<EchoBackend>("one", nullptr, "127.0.1.1");
       try {
-        two = std::make_unique<EchoBackend>("two", "127.0.1.2", one->port());
+        two = std::make_unique<EchoBackend>("two", nullptr, "127.0.1.2", one->port());
       } catch (const Failure&) {
         // Somebody has that port there.
       }
@@ -229,8 +229,8 @@ TEST(DiscoveryByDns, AFailureChangesNothing) {
 }
 
 TEST(DiscoveryByDns, SrvRecordsTellPortsAndWeights) {
-  EchoBackend one("one", "127.0.1.1");
-  EchoBackend two("two", "127.0.1.2");
+  EchoBackend one("one", nullptr, "127.0.1.1");
+  EchoBackend two("two", nullptr, "127.0.1.2");
   const std::string name = "_ws._tcp.chat.test";
   const DnsServer::Service first{name, "one.test", one.port(), 1, 3};
   const DnsServer::Service second{name, "two.test", two.port(), 1, 0};
