@@ -18,6 +18,7 @@ struct Check {
   CheckType type = CheckType::kWebSocket;
   std::string path = "/";
   std::string preamble;         // before the request: a PROXY header, or nothing
+  bool tls = false;             // kHttp, kWebSocket: over TLS, after the preamble
   std::string host;             // of the Host field
   unsigned least_status = 200;  // kHttp: statuses that are good
   unsigned most_status = 399;   // kHttp

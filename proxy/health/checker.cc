@@ -10,11 +10,12 @@ Millis Jittered(Millis interval, double draw) noexcept {
   return Millis(static_cast<Millis::rep>(whole * (0.9 + 0.2 * draw)));
 }
 
-Checker::Checker(net::Loop& loop, Random& random, Check check, const net::Address& address, bool up,
-                 CheckerSink& sink)
+Checker::Checker(net::Loop& loop, Random& random, Check check, ProbeTls tls,
+                 const net::Address& address, bool up, CheckerSink& sink)
     : loop_(loop),
       random_(random),
       check_(std::move(check)),
+      tls_(std::move(tls)),
       address_(address),
       sink_(sink),
       judge_(check_.rise, check_.fall, up) {}
@@ -28,7 +29,7 @@ void Checker::Start() noexcept {
 
 void Checker::OnTimer(short) noexcept {
   began_ = Now();
-  probe_ = std::make_unique<Probe>(loop_, check_, address_, static_cast<ProbeSink&>(*this));
+  probe_ = std::make_unique<Probe>(loop_, check_, tls_, address_, static_cast<ProbeSink&>(*this));
   probe_->Start();
 }
 

@@ -30,8 +30,8 @@ class CheckerSink {
 class Checker final : private ProbeSink {
  public:
   // `up`: the verdict to begin with. `random` and `sink` outlive the checker.
-  Checker(net::Loop& loop, Random& random, Check check, const net::Address& address, bool up,
-          CheckerSink& sink);
+  Checker(net::Loop& loop, Random& random, Check check, ProbeTls tls, const net::Address& address,
+          bool up, CheckerSink& sink);
   ~Checker();
 
   Checker(const Checker&) = delete;  // a probe keeps its address
@@ -52,6 +52,7 @@ class Checker final : private ProbeSink {
   net::Loop& loop_;
   Random& random_;
   Check check_;
+  ProbeTls tls_;
   net::Address address_;
   CheckerSink& sink_;
   Judge judge_;

@@ -46,7 +46,7 @@ void Dialogue::OnConnected() {
   }
   stage_ = Stage::kHead;
   offer_.accept = ws::AcceptKey(Base64Encode(nonces_.key));
-  output_ = check_.preamble + Request();
+  output_ = (check_.tls ? std::string() : check_.preamble) + Request();  // else it was sent before
 }
 
 void Dialogue::Take(Bytes bytes) {

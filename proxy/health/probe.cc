@@ -39,9 +39,11 @@ std::string ConnectFailed(int sys_errno) {
 
 }  // namespace
 
-Probe::Probe(net::Loop& loop, const Check& check, const net::Address& address, ProbeSink& sink)
+Probe::Probe(net::Loop& loop, const Check& check, const ProbeTls& tls, const net::Address& address,
+             ProbeSink& sink)
     : loop_(loop),
       check_(check),
+      tls_(tls),
       address_(address),
       sink_(sink),
       dialogue_(check, DrawNonces()),
@@ -56,12 +58,7 @@ void Probe::Start() noexcept {
     Finish({false, ConnectFailed(error), !net::IsOwnShortage(error)});
     return;
   }
-  Open(std::move(*fd));
-}
-
-// The one place where a check opens its connection.
-void Probe::Open(UniqueFd fd) noexcept {
-  conn_.OpenConnecting(std::move(fd));
+  conn_.OpenConnecting(std::move(*fd));
 }
 
 void Probe::OnConnected(net::Conn&, int error) noexcept {
@@ -69,11 +66,56 @@ void Probe::OnConnected(net::Conn&, int error) noexcept {
     Finish({false, ConnectFailed(error)});
     return;
   }
+  if (check_.tls && check_.type != CheckType::kTcp) {
+    BeginHandshake();
+  } else {
+    BeginDialogue();
+  }
+}
+
+// The preamble goes in clear: it is for whoever takes the connection, before TLS.
+void Probe::BeginHandshake() noexcept {
+  if (!check_.preamble.empty() && (!conn_.Write(AsBytes(check_.preamble)) || conn_.pending() > 0)) {
+    Finish({false, "connect: the connection takes nothing"});
+    return;
+  }
+  auto transport = tls_.connect(conn_.fd());
+  if (!transport) {
+    Finish({false, "TLS: out of memory", false});
+    return;
+  }
+  conn_.Attach(std::move(transport));
+  handshaking_ = true;
+  StepHandshake();
+}
+
+void Probe::StepHandshake() noexcept {
+  switch (conn_.Handshake()) {
+    case net::IoStatus::kWouldBlock:
+      return;
+    case net::IoStatus::kEof:
+    case net::IoStatus::kError: {
+      const std::string_view why = tls_.failure();
+      Finish({false, "TLS: " + std::string(why.empty() ? "the connection ended" : why)});
+      return;
+    }
+    case net::IoStatus::kOk:
+      break;
+  }
+  handshaking_ = false;
+  BeginDialogue();
+}
+
+void Probe::BeginDialogue() noexcept {
   dialogue_.OnConnected();
   Step();
 }
 
 void Probe::OnReadable(net::Conn& conn) noexcept {
+  if (handshaking_) {
+    StepHandshake();
+    return;
+  }
   std::array<std::byte, 16 * 1024> scratch;
   const net::IoResult got = conn.Read(scratch);
   switch (got.status) {

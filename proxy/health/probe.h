@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "proxy/base/unique_fd.h"
@@ -15,6 +16,14 @@
 
 namespace sluice::health {
 
+// TLS to the backend that is checked, by whoever has its authorities and certificates.
+struct ProbeTls {
+  // The client's side of TLS over a connected socket; null: memory is out.
+  std::function<std::unique_ptr<net::Transport>(int fd)> connect;
+  // Why the last handshake over one of those failed; empty: the connection ended.
+  std::function<std::string_view()> failure;
+};
+
 class ProbeSink {
  public:
   // The probe is over and its connection closed. It is not called again.
@@ -26,8 +35,9 @@ class ProbeSink {
 
 class Probe final : public net::Mortal, private net::ConnSink {
  public:
-  // `check` and `sink` outlive the probe.
-  Probe(net::Loop& loop, const Check& check, const net::Address& address, ProbeSink& sink);
+  // `check`, `tls` and `sink` outlive the probe; `tls` is used if the check asks for it.
+  Probe(net::Loop& loop, const Check& check, const ProbeTls& tls, const net::Address& address,
+        ProbeSink& sink);
 
   // May report at once.
   void Start() noexcept;
@@ -37,19 +47,23 @@ class Probe final : public net::Mortal, private net::ConnSink {
   void OnWritable(net::Conn& conn) noexcept override;
   void OnConnected(net::Conn& conn, int error) noexcept override;
 
-  void Open(UniqueFd fd) noexcept;
+  void BeginHandshake() noexcept;
+  void StepHandshake() noexcept;
+  void BeginDialogue() noexcept;
   void Step() noexcept;
   void OnTimer(short what) noexcept;
   void Finish(const CheckResult& result) noexcept;
 
   net::Loop& loop_;
   const Check& check_;
+  const ProbeTls& tls_;
   net::Address address_;
   ProbeSink& sink_;
   Dialogue dialogue_;
   net::Conn conn_;
   net::Timer timer_;
   Instant due_{};
+  bool handshaking_ = false;
 };
 
 }  // namespace sluice::health

@@ -24,6 +24,7 @@ health::Check CheckOf(const config::Pool& pool, const config::Backend& backend) 
                                                      ? proxy_protocol::Version::kV1
                                                      : proxy_protocol::Version::kV2);
   }
+  check.tls = pool.tls.has_value();
   check.host =
       config.host.empty() ? config::HostPort{backend.host, backend.port, true}.Text() : config.host;
   check.least_status = config.least_status;
@@ -51,11 +52,16 @@ class BackendHealth::Entry final : private health::CheckerSink {
 
   void BeginChecks(health::Check check, const net::Address& address) {
     checker_ =
-        std::make_unique<health::Checker>(owner_.loop_, owner_.random_, std::move(check), address,
-                                          is_up(), static_cast<health::CheckerSink&>(*this));
+        std::make_unique<health::Checker>(owner_.loop_, owner_.random_, std::move(check), Tls(),
+                                          address, is_up(), static_cast<health::CheckerSink&>(*this));
     checker_->Start();
   }
   void EndChecks() { checker_.reset(); }
+  // By the settings that hold when a check is made.
+  [[nodiscard]] health::ProbeTls Tls() const {
+    return {[this](int fd) { return owner_.tls_.Connect(pool, name, fd); },
+            [this] { return owner_.tls_.failure(); }};
+  }
   [[nodiscard]] bool IsCheckedSo(const health::Check& check, const net::Address& address) const {
     return checker_ && checker_->check() == check && checker_->address().Text() == address.Text();
   }
@@ -107,8 +113,8 @@ class BackendHealth::Entry final : private health::CheckerSink {
   net::Timer timer_;                          // of the ejection
 };
 
-BackendHealth::BackendHealth(net::Loop& loop, BackendDrains& drains)
-    : loop_(loop), drains_(drains), random_(std::random_device()()) {}
+BackendHealth::BackendHealth(net::Loop& loop, BackendDrains& drains, BackendTls& tls)
+    : loop_(loop), drains_(drains), tls_(tls), random_(std::random_device()()) {}
 
 BackendHealth::~BackendHealth() = default;
 

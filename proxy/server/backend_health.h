@@ -27,6 +27,7 @@
 #include "proxy/net/loop.h"
 #include "proxy/server/backend_drain.h"
 #include "proxy/server/backend_drains.h"
+#include "proxy/server/backend_tls.h"
 #include "proxy/session/snapshot.h"
 
 namespace sluice::server {
@@ -43,8 +44,8 @@ class BackendHealth {
     std::uint64_t ejections = 0;
   };
 
-  // `drains` outlives this.
-  BackendHealth(net::Loop& loop, BackendDrains& drains);
+  // `drains` and `tls` outlive this.
+  BackendHealth(net::Loop& loop, BackendDrains& drains, BackendTls& tls);
   ~BackendHealth();
 
   BackendHealth(const BackendHealth&) = delete;
@@ -80,6 +81,7 @@ class BackendHealth {
 
   net::Loop& loop_;
   BackendDrains& drains_;
+  BackendTls& tls_;
   Random random_;
   drain::DrainOptions drain_options_;
   std::vector<std::unique_ptr<Entry>> entries_;

@@ -99,8 +99,11 @@ class Discoverer::Source {
     }
     std::vector<config::Backend> backends;
     for (const discovery::Endpoint& endpoint : outcome->endpoints) {
-      backends.push_back(
-          {endpoint.name, endpoint.address.Ip(), endpoint.address.port(), endpoint.weight});
+      config::Backend& backend = backends.emplace_back();
+      backend.name = endpoint.name;
+      backend.host = endpoint.address.Ip();
+      backend.port = endpoint.address.port();
+      backend.weight = endpoint.weight;
     }
     if (outcome->dropped > 0 && (!known_ || *known_ != backends)) {
       spdlog::warn("discovery: too many backends pool={} name={} taken={} left_out={}", pool_,

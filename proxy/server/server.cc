@@ -112,7 +112,7 @@ Server::Server(const config::Config& config, Launch launch, std::size_t workers)
               [this](const std::string& pool, const std::string& backend) {
                 OnBackendGone(pool, backend);
               }),
-      health_(loop_, drains_),
+      health_(loop_, drains_, backend_tls_),
       discoverer_(loop_,
                   [this](const std::string& pool, const std::vector<config::Backend>& backends) {
                     OnDiscovered(pool, backends);
