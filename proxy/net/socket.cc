@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -82,6 +83,16 @@ IoResult Receive(int fd, std::span<std::byte> into) noexcept {
 
 IoResult Peek(int fd, std::span<std::byte> into) noexcept {
   return ReceiveWith(MSG_PEEK, fd, into);
+}
+
+std::size_t Readable(int fd) noexcept {
+  int bytes = 0;
+  return ::ioctl(fd, FIONREAD, &bytes) == 0 ? static_cast<std::size_t>(bytes) : 0;
+}
+
+void WakeFrom(int fd, std::size_t bytes) noexcept {
+  const int least = static_cast<int>(bytes);
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof(least));
 }
 
 IoResult Send(int fd, Bytes bytes) noexcept {

@@ -1,6 +1,7 @@
 // The few system calls on sockets that the rest of the proxy needs, with their errno mapped.
 #pragma once
 
+#include <cstddef>
 #include <span>
 
 #include "proxy/base/bytes.h"
@@ -18,6 +19,12 @@ namespace sluice::net {
 
 // As Receive, but what it returns stays in the socket to be read again.
 [[nodiscard]] IoResult Peek(int fd, std::span<std::byte> into) noexcept;
+
+// How many bytes wait in the socket to be received.
+[[nodiscard]] std::size_t Readable(int fd) noexcept;
+
+// From now on the socket is told to be readable when so many bytes wait in it, or its end has come.
+void WakeFrom(int fd, std::size_t bytes) noexcept;
 
 // A listening socket: non-blocking, SO_REUSEPORT, and with TCP_NODELAY and keepalive probes that
 // accepted sockets inherit, so that accepting costs one system call.

@@ -8,19 +8,27 @@ namespace {
 std::vector<std::unique_ptr<tls::Destination>> DestinationsOf(const config::Pool& pool) {
   std::vector<std::unique_ptr<tls::Destination>> all;
   for (const config::Backend& backend : pool.backends) {
-    all.push_back(std::make_unique<tls::Destination>(ServerNameOf(*pool.tls, backend)));
+    all.push_back(std::make_unique<tls::Destination>(ServerNameOf(pool, backend)));
   }
   return all;
 }
 
 }  // namespace
 
-const std::string& ServerNameOf(const config::PoolTls& tls,
-                                const config::Backend& backend) noexcept {
+std::string ServerNameOf(const config::Pool& pool, const config::Backend& backend) {
   if (!backend.server_name.empty()) {
     return backend.server_name;
   }
-  return tls.server_name.empty() ? backend.host : tls.server_name;
+  if (!pool.tls->server_name.empty()) {
+    return pool.tls->server_name;
+  }
+  if (pool.discover && !pool.discover->dns.empty()) {
+    // Its host is an address by now. The name of what SRV records told is that of their target.
+    return pool.discover->type == config::DnsType::kSrv
+               ? backend.name.substr(0, backend.name.rfind(':'))
+               : pool.discover->dns;
+  }
+  return backend.host;
 }
 
 tls::ClientContext::Options TlsOptions(const config::PoolTls& tls) {

@@ -20,9 +20,8 @@
 
 namespace sluice::server {
 
-// What the certificate of a backend has to be good for.
-[[nodiscard]] const std::string& ServerNameOf(const config::PoolTls& tls,
-                                              const config::Backend& backend) noexcept;
+// What the certificate of a backend has to be good for. REQUIRES: the pool has tls.
+[[nodiscard]] std::string ServerNameOf(const config::Pool& pool, const config::Backend& backend);
 
 // The TLS settings of a pool, as proxy/tls takes them.
 [[nodiscard]] tls::ClientContext::Options TlsOptions(const config::PoolTls& tls);

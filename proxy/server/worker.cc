@@ -141,20 +141,12 @@ void Worker::OnAccept(net::Listener& listener, UniqueFd fd, const net::Address& 
     services_.block.rate_limited[metrics::Refused::kConnections].Add();
     return;
   }
-  std::unique_ptr<tls::TlsTransport> transport;
-  if (view->is_tls()) {
-    transport = tls::TlsTransport::Accept(*view->tls, fd.get(), tls_buffers_);
-    if (!transport) {
-      shared_.connections.fetch_sub(1, std::memory_order_relaxed);
-      return;  // out of memory for this one
-    }
-  }
   const std::uint64_t id = static_cast<std::uint64_t>(index_) << kIdShift | ++next_session_;
   auto session = std::make_unique<session::Session>(services_, id, view, peer, open > most);
   session->slot = static_cast<std::uint32_t>(sessions_.size());
   session::Session& added = *session;
   sessions_.push_back({std::move(session), Instant::max()});
-  added.Start(std::move(fd), std::move(transport));
+  added.Start(std::move(fd));
 }
 
 void Worker::OnAcceptPaused(net::Listener&, int sys_errno) noexcept {

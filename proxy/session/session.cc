@@ -57,14 +57,14 @@ Session::~Session() {
   assert(phase_ == Phase::kClosed);
 }
 
-void Session::Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noexcept {
+void Session::Start(UniqueFd fd) noexcept {
   if (IsSurplus()) {
     fd.Reset();
     Close();
     return;
   }
   if (!core_.listener->proxy_protocol) {
-    core_.client.Open(std::move(fd), std::move(transport));
+    core_.client.Open(std::move(fd), nullptr);
     BeginSpeaking();
     return;
   }
@@ -74,7 +74,7 @@ void Session::Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noex
     RefuseProxy(metrics::ProxyHeader::kUntrusted);
     return;
   }
-  core_.client.Open(std::move(fd), std::move(transport));
+  core_.client.Open(std::move(fd), nullptr);
   ArmTimer(FirstHeadPatience());
 }
 
@@ -99,7 +99,7 @@ bool Session::IsSurplus() noexcept {
 
 // From here on the bytes are the client's own.
 void Session::BeginSpeaking() noexcept {
-  if (core_.client.transport() != nullptr) {
+  if (core_.listener->is_tls()) {
     phase_ = Phase::kTls;
     work_ = std::make_unique<Handshake>(core_.services.loop.now());
     ArmTimer(core_.config().server.tls_timeout);
@@ -277,19 +277,23 @@ void Session::TakeProxyHeader(const proxy_protocol::Header& header) noexcept {
 // TLS.
 
 void Session::StepHandshake() noexcept {
-  if (handshake().may_leave) {
-    std::byte first{};
-    const IoStatus seen = net::Peek(core_.client.fd(), std::span(&first, 1)).status;
-    if (seen == IoStatus::kEof || seen == IoStatus::kError) {
-      Close();
-      return;
-    }
-    handshake().may_leave = false;
+  const bool begun = core_.client.transport() != nullptr;
+  if (!begun && !HasHello()) {
+    return;
   }
   // Under a storm the handshakes take turns: the socket stays readable, so one that is left out now
   // comes back in the next turn, after the sessions that live already.
   if (!core_.services.handshakes.Take(core_.services.loop.turn())) {
     return;
+  }
+  if (!begun) {
+    auto made = tls::TlsTransport::Accept(*core_.listener->tls, core_.client.fd(),
+                                          *core_.services.tls_buffers);
+    if (!made) {
+      Close();  // out of memory for this one
+      return;
+    }
+    core_.client.Attach(std::move(made));
   }
   auto& tls = static_cast<tls::TlsTransport&>(*core_.client.transport());
   metrics::ListenerBlock& block = *core_.listener->block;
@@ -312,6 +316,49 @@ void Session::StepHandshake() noexcept {
   if (tls.HasBuffered()) {
     ReadHead();
   }
+}
+
+// A hello that stops half way would cost an SSL object with its buffers, 46 KiB, for as long as
+// tls_timeout. So it waits in the kernel until the record that it begins with is there. False: not
+// yet, or the session has ended.
+bool Session::HasHello() noexcept {
+  constexpr std::size_t kRecordHeader = 5;  // RFC 8446 section 5.1
+  constexpr std::size_t kMostRecord = 16 * 1024;
+  constexpr std::byte kHandshakeRecord{22};
+  std::array<std::byte, kRecordHeader> header{};
+  const int fd = core_.client.fd();
+  const net::IoResult seen = net::Peek(fd, header);
+  if (seen.status == IoStatus::kWouldBlock) {
+    return false;
+  }
+  if (seen.status != IoStatus::kOk) {
+    if (!handshake().may_leave) {
+      core_.listener->block->tls_failed[TlsResult::kFailed].Add();
+    }
+    Close();
+    return false;
+  }
+  handshake().may_leave = false;
+  std::size_t wanted = kRecordHeader;
+  if (seen.bytes == kRecordHeader) {
+    const std::size_t length =
+        std::to_integer<std::size_t>(header[3]) << 8U | std::to_integer<std::size_t>(header[4]);
+    if (header[0] != kHandshakeRecord || length > kMostRecord) {
+      return true;  // OpenSSL says what is wrong with it
+    }
+    wanted += length;
+  }
+  const std::size_t waiting = net::Readable(fd);
+  // Woken without anything new its end has come, or the kernel holds no more than this.
+  if ((waiting >= wanted && seen.bytes == kRecordHeader) || waiting == handshake().waiting) {
+    if (handshake().waiting > 0) {
+      net::WakeFrom(fd, 1);
+    }
+    return true;
+  }
+  handshake().waiting = waiting;
+  net::WakeFrom(fd, wanted);
+  return false;
 }
 
 // Request heads.

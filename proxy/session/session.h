@@ -36,8 +36,8 @@ class Session final : public net::Mortal,
           const net::Address& peer, bool over_limit);
   ~Session() override;
 
-  // Takes the socket and begins. `transport` is null for a plain listener.
-  void Start(UniqueFd fd, std::unique_ptr<net::Transport> transport) noexcept;
+  // Takes the socket and begins.
+  void Start(UniqueFd fd) noexcept;
 
   // The process drains and this session's moment has come: a relay closes in order, an event
   // stream ends between two events, a plain request may finish, everything else ends.
@@ -132,7 +132,8 @@ class Session final : public net::Mortal,
     explicit Handshake(Instant now) noexcept : began(now) {}
 
     Instant began;
-    bool may_leave = false;  // so far it is no fault if the connection ends
+    std::size_t waiting = 0;  // bytes of a hello that was not complete when it was last looked at
+    bool may_leave = false;   // so far it is no fault if the connection ends
   };
 
   struct Farewell final : net::Mortal {
@@ -184,6 +185,7 @@ class Session final : public net::Mortal,
   void TakeProxyHeader(const proxy_protocol::Header& header) noexcept;
   void BeginSpeaking() noexcept;
   void StepHandshake() noexcept;
+  [[nodiscard]] bool HasHello() noexcept;
   [[nodiscard]] Millis FirstHeadPatience() const noexcept;
   [[nodiscard]] Millis MaxAge() const noexcept;
   [[nodiscard]] Instant AgeDue() const noexcept;

@@ -36,7 +36,7 @@ TEST(LoadText, FillsInEveryDefault) {
   want.routes = {route};
   Pool pool;
   pool.name = "a";
-  pool.backends = {{"127.0.0.1:9001", "127.0.0.1", 9001, 1.0, ""}};
+  pool.backends = {{"127.0.0.1:9001", "127.0.0.1", 9001, 1.0}};
   want.pools = {pool};
   EXPECT_EQ(result.config, want);
 }

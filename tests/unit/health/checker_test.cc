@@ -23,7 +23,7 @@ class CheckerTest : public testing::Test, private CheckerSink {
     check.timeout = Millis(5'000);
     const auto address = net::Address::FromNumeric("127.0.0.1", port);
     stop_after_ = stop_after;
-    Checker checker(loop_, random_, check, *address, up, *this);
+    Checker checker(loop_, random_, check, {}, *address, up, *this);
     checker.Start();
     loop_.Run();
   }

@@ -70,14 +70,20 @@ TEST_F(BackendTlsTest, EachWorkerHasItsOwnContexts) {
 }
 
 TEST_F(BackendTlsTest, TheNearestNameIsTheOneThatCounts) {
-  config::PoolTls tls = Trusting(certs_.ca());
+  config::Pool pool;
+  pool.tls = Trusting(certs_.ca());
   config::Backend backend;
+  backend.name = "ws1.chat.test:9000";
   backend.host = "10.0.0.1";
-  EXPECT_EQ(ServerNameOf(tls, backend), "10.0.0.1");
-  tls.server_name = "pool.test";
-  EXPECT_EQ(ServerNameOf(tls, backend), "pool.test");
+  EXPECT_EQ(ServerNameOf(pool, backend), "10.0.0.1");
+  pool.discover = config::Discovery{.dns = "chat.test"};
+  EXPECT_EQ(ServerNameOf(pool, backend), "chat.test");
+  pool.discover->type = config::DnsType::kSrv;
+  EXPECT_EQ(ServerNameOf(pool, backend), "ws1.chat.test");
+  pool.tls->server_name = "pool.test";
+  EXPECT_EQ(ServerNameOf(pool, backend), "pool.test");
   backend.server_name = "own.test";
-  EXPECT_EQ(ServerNameOf(tls, backend), "own.test");
+  EXPECT_EQ(ServerNameOf(pool, backend), "own.test");
 }
 
 TEST_F(BackendTlsTest, AReloadKeepsAContextUntilSomethingOfItHasChanged) {

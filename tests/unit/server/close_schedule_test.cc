@@ -43,7 +43,7 @@ class CloseScheduleTest : public testing::Test, private session::SessionOwner {
     peers_.emplace_back(ends[1]);
     sessions_.push_back(std::make_unique<session::Session>(services_, sessions_.size() + 1,
                                                            listener_, net::Address(), false));
-    sessions_.back()->Start(UniqueFd(ends[0]), nullptr);
+    sessions_.back()->Start(UniqueFd(ends[0]));
     return *sessions_.back();
   }
 

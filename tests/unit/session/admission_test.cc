@@ -21,7 +21,7 @@ class AdmissionTest : public testing::Test {
     config_.listeners.push_back({});
     config::Pool pool;
     pool.name = "p";
-    pool.backends.push_back({"b1", "127.0.0.1", 1, 1.0, ""});
+    pool.backends.push_back({"b1", "127.0.0.1", 1, 1.0});
     config_.pools.push_back(pool);
     config::Route route;
     route.name = "chat";

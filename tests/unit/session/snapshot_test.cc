@@ -19,7 +19,7 @@ config::Config WithSlowStart(Millis slow_start) {
   pool.name = "a";
   pool.bounded_load = 0;
   pool.slow_start = slow_start;
-  pool.backends = {{"one", "127.0.0.1", 9001, 1.0, ""}, {"two", "127.0.0.1", 9002, 1.0, ""}};
+  pool.backends = {{"one", "127.0.0.1", 9001, 1.0}, {"two", "127.0.0.1", 9002, 1.0}};
   config::Route route;
   route.pool = "a";
   config::Config config;
