@@ -155,6 +155,22 @@ TEST_F(BackendTlsTest, Answers503WhenTheNameIsWrong) {
   EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "no_backend");
 }
 
+// Checks go the way of sessions: with the authority of the pool, and after the PROXY header.
+TEST_F(BackendTlsTest, ChecksGoOverTlsToo) {
+  EchoBackend fine("fine", &tls);
+  EchoBackend bad("bad", &strange);
+  ProxyProcess proxy(Config{
+      .backends = {fine.port(), bad.port()},
+      .pool = Tls("health = { type = \"websocket\", interval = \"100ms\", rise = 1, fall = 1 }")});
+  proxy.AwaitMetricAtLeast("sluice_health_checks_total{backend=\"b0\",result=\"ok\"}", 2);
+  proxy.AwaitMetric("sluice_backend_up{backend=\"b1\"}", 0);
+  EXPECT_EQ(proxy.Metric("sluice_backend_up{backend=\"b0\"}"), 1);
+  EXPECT_EQ(proxy.Metric("sluice_health_checks_total{backend=\"b0\",result=\"failed\"}"), 0);
+  EXPECT_EQ(proxy.AskJson("GET", "/backends/app/b1")["health"]["last_error"],
+            "TLS: certificate signature failure");
+  EXPECT_TRUE(bad.heads().empty());
+}
+
 // What somebody on the way could try, and what a backend does that speaks plain HTTP.
 TEST_F(BackendTlsTest, TakesNoPlaintextInPlaceOfTheHandshake) {
   RawBackend backend;

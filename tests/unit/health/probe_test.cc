@@ -25,7 +25,7 @@ class ProbeTest : public testing::Test, protected ProbeSink {
   CheckResult Run(const Check& check, std::uint16_t port) {
     const auto address = net::Address::FromNumeric("127.0.0.1", port);
     result_.reset();
-    auto probe = std::make_unique<Probe>(loop_, check, *address, static_cast<ProbeSink&>(*this));
+    auto probe = std::make_unique<Probe>(loop_, check, plain_, *address, static_cast<ProbeSink&>(*this));
     loop_.Post([&probe] { probe->Start(); });
     loop_.Run();
     return result_.value_or(CheckResult{false, "none"});
@@ -46,6 +46,7 @@ class ProbeTest : public testing::Test, protected ProbeSink {
     loop_.Stop();
   }
 
+  const ProbeTls plain_;
   net::Loop loop_;
   std::optional<CheckResult> result_;
 };
@@ -130,7 +131,8 @@ TEST_F(ProbeTest, EndsQuietlyWhenItsOwnerDoes) {
   net::Loop loop;
   const Check check = Of(CheckType::kHttp);
   const auto address = net::Address::FromNumeric("127.0.0.1", backend.port());
-  auto probe = std::make_unique<Probe>(loop, check, *address, static_cast<ProbeSink&>(*this));
+  const ProbeTls plain;
+  auto probe = std::make_unique<Probe>(loop, check, plain, *address, static_cast<ProbeSink&>(*this));
   probe->Start();
   probe.reset();
   backend.Accept().ExpectEnd();
