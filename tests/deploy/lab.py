@@ -70,12 +70,14 @@ def make_certificate(folder, name):
 
 
 def configuration(pools, *, routes=None, workers=2, server="", certificate=None, route="",
+                  pool_keys="", address="127.0.0.1:0",
                   tables='[drain]\nwindow = "1s"\ngrace = "3s"\n'):
     """The text of a configuration. `pools`: {pool: {name: address or (address, weight)}}; `routes`:
     {path: pool}, all of "/" to the first pool unless given; `certificate`: (chain, key) of a
-    second, TLS listener; `route`: more keys of every route."""
+    second, TLS listener; `address`: of the first one; `route`, `pool_keys`: more keys of every
+    route and pool."""
     text = f"[server]\nworkers = {workers}\n{server}\n"
-    text += '[[listener]]\nname = "plain"\naddress = "127.0.0.1:0"\n'
+    text += f'[[listener]]\nname = "plain"\naddress = "{address}"\n'
     if certificate:
         chain, key = certificate
         text += ('[[listener]]\nname = "secure"\naddress = "127.0.0.1:0"\n'
@@ -88,7 +90,7 @@ def configuration(pools, *, routes=None, workers=2, server="", certificate=None,
         for name, where in backends.items():
             address, weight = where if isinstance(where, tuple) else (where, 1)
             rows += f'  {{ name = "{name}", address = "{address}", weight = {weight} }},\n'
-        text += f"[pool.{pool}]\nbackends = [\n{rows}]\n"
+        text += f"[pool.{pool}]\n{pool_keys}\nbackends = [\n{rows}]\n"
     return text + f'{tables}\n[admin]\naddress = "127.0.0.1:0"\n[log]\naccess = "off"\n'
 
 
@@ -157,6 +159,10 @@ class Backend:
     def kill(self):
         self.tool.close()
 
+    def cut_all(self):
+        """Resets all connections, and goes on taking new ones."""
+        self.tool.process.send_signal(signal.SIGUSR2)
+
     def sessions(self):
         """What it and those before it on this port have reported."""
         return read_lines(self.report)
@@ -168,10 +174,10 @@ class Backend:
 class Client:
     """deploy_client on the listener at `address`."""
 
-    def __init__(self, folder, name, address, *options):
+    def __init__(self, folder, name, address, *options, prefix=()):
         self.report = folder / f"{name}.client.jsonl"
-        self.tool = Tool([TOOLS / "deploy_client", "--connect", address, "--report", self.report,
-                          *options], folder / f"{name}.log")
+        self.tool = Tool([*prefix, TOOLS / "deploy_client", "--connect", address, "--report",
+                          self.report, *options], folder / f"{name}.log")
         self.tool.line(SECONDS_TO_START)  # from now on it takes signals
 
     def wait_until_open(self):
@@ -201,7 +207,9 @@ class Client:
 class Sluice:
     """Sluice, over all its processes: a takeover replaces the process behind it."""
 
-    def __init__(self, folder, text, name="sluice"):
+    def __init__(self, folder, text, name="sluice", prefix=()):
+        """`prefix`: the command that starts it, which has to become it."""
+        self._prefix = prefix
         self.config, self._ready = folder / f"{name}.toml", folder / f"{name}.ready.json"
         self.log = folder / f"{name}.log"
         # Orphaned successors become children of this process, so that they can be waited for.
@@ -222,7 +230,7 @@ class Sluice:
     def start_successor(self):
         """Starts a process with the configuration as it is now; its pid. Waits for nothing."""
         with self.log.open("ab") as log:
-            process = subprocess.Popen([SLUICE, "run", "-c", str(self.config)],
+            process = subprocess.Popen([*self._prefix, SLUICE, "run", "-c", str(self.config)],
                                        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                        env={**os.environ, "SLUICE_READY_FILE": str(self._ready)})
         self._started[process.pid] = process
@@ -288,6 +296,11 @@ class Sluice:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
         raise RuntimeError("no VmRSS")
+
+    def cpu_seconds(self):
+        """Used until now, in user and kernel."""
+        words = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
@@ -382,8 +395,8 @@ class LabCase(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
         self.backends = {}
 
-    def start(self, kind, *arguments):
-        started = kind(self.folder, *arguments)
+    def start(self, kind, *arguments, **more):
+        started = kind(self.folder, *arguments, **more)
         self.addCleanup(started.close)
         return started
 
@@ -393,12 +406,12 @@ class LabCase(unittest.TestCase):
             self.backends[name] = self.start(Backend, name, *options)
         return {name: self.backends[name].address for name in names}
 
-    def start_sluice(self, text):
-        self.sluice = self.start(Sluice, text)
+    def start_sluice(self, text, **more):
+        self.sluice = self.start(Sluice, text, **more)
         return self.sluice
 
-    def start_client(self, name, *options, listener="plain"):
-        client = self.start(Client, name, self.sluice.listeners[listener], *options)
+    def start_client(self, name, *options, listener="plain", **more):
+        client = self.start(Client, name, self.sluice.listeners[listener], *options, **more)
         return client
 
     def sessions(self):

@@ -224,6 +224,43 @@ class StraightToEachOther(ToolsCase):
                 if policy.startswith("exponential"):
                     self.assertGreater(max(waits) - min(waits), 0.1)
 
+    def test_jitter_comes_behind_what_a_refusal_asks_for(self):
+        answers = [b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\r\n",
+                   b"HTTP/1.1 503 Service Unavailable\r\n\r\n"]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(10)
+            client = self.start_client_at("127.0.0.1:%d" % server.getsockname()[1],
+                                          "--sessions", 1, "--policy", "jitter:200,300")
+            for answer in answers:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+            server.accept()[0].close()
+            client.summary()
+            first, second = client.incarnations()[:2]
+            third = wait_for("the third to end", lambda: (client.summary(),
+                                                          client.incarnations()[2:])[1])[0]
+        self.assertEqual((first["status"], second["status"]), (503, 503))
+        for wait, least in ((second["started_at"] - first["ended_at"], 1.2),
+                            (third["started_at"] - second["ended_at"], 0.2)):
+            self.assertGreaterEqual(wait, least)
+            self.assertLess(wait, least + 0.4)
+
+    def test_a_backend_that_cuts_all_goes_on(self):
+        backend = self.start(Backend, "cut")
+        client = self.start_client_at(backend.address, "--sessions", 20, "--policy", "immediate")
+        client.wait_until_open()
+        backend.cut_all()
+        wait_for("all to be back", lambda: client.summary()["incarnations"] == 20
+                 and client.summary()["open"] == 20)
+        self.assertEqual({line["ended"] for line in client.incarnations()}, {"reset"})
+        client.finish()
+        lines = wait_for("all lines", lambda: (backend.sessions()[39:] and backend.sessions()))
+        self.assertEqual([line["ended"] for line in lines], ["cut"] * 20 + ["close"] * 20)
+        self.assertLess(max(line["asked_at"] for line in lines[:20]),
+                        min(line["asked_at"] for line in lines[20:]))
+
     def test_what_fails_before_the_101_is_told_apart(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:
             silent_port = silent.getsockname()[1]

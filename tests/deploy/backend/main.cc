@@ -4,8 +4,9 @@
 //
 // A client asks for /...?uid=U&n=I: who it is and how often it has come; with &echo=1 it is sent a
 // message for each of its own instead of R a second. Each session leaves a line of JSON in FILE
-// when it ends; SIGUSR1 writes one for each open session ("ended": "open"), SIGTERM does ("exit")
-// and ends the program with 0. Several backends may share a file.
+// when it ends; SIGUSR1 writes one for each open session ("ended": "open"), SIGUSR2 resets all
+// connections ("cut"), SIGTERM writes one for each ("exit") and ends the program with 0. Several
+// backends may share a file.
 #include <fcntl.h>
 
 #include <memory>
@@ -75,6 +76,12 @@ class Backend : public Participant, public SessionOwner {
     ended_.clear();
   }
 
+  void CutAll() {
+    for (const auto& [key, session] : sessions_) {
+      session->Cut();
+    }
+  }
+
   void ReportAll(const char* ended) const {
     for (const auto& [key, session] : sessions_) {
       Report(session->Line(ended));
@@ -131,7 +138,7 @@ int Run(int argc, char** argv) {
   }
   bench::RaiseFdLimit();
   EventLoop loop;
-  Signals signals(loop, {SIGTERM, SIGINT, SIGUSR1});
+  Signals signals(loop, {SIGTERM, SIGINT, SIGUSR1, SIGUSR2});
   Backend backend(loop, options, bench::PortNumber(port));
   for (;;) {
     loop.Turn();
@@ -139,6 +146,8 @@ int Run(int argc, char** argv) {
     const int signal = signals.Take();
     if (signal == SIGUSR1) {
       backend.ReportAll("open");
+    } else if (signal == SIGUSR2) {
+      backend.CutAll();
     } else if (signal != 0) {
       backend.ReportAll("exit");
       return 0;

@@ -26,6 +26,17 @@ std::string_view QueryValue(std::string_view head, std::string_view name) {
   return {};
 }
 
+// When the last bytes came, which may be a while before they are read: a process that is not run
+// for a moment sees all that came meanwhile at once. To a tick of the kernel.
+Nanoseconds LastBytesAt(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) {
+    bench::DieErrno("getsockopt");
+  }
+  return Now() - info.tcpi_last_data_recv * kMillisecond;
+}
+
 // 0 for what is no number: a stranger, such as a health check.
 std::uint32_t QueryNumber(std::string_view head, std::string_view name) {
   return static_cast<std::uint32_t>(
@@ -85,6 +96,7 @@ void Session::ReadHead(const char* bytes, std::size_t size) {
     return;
   }
   phase_ = Phase::kOpen;
+  asked_at_ = LastBytesAt(fd_.get());
   if (options_.rate > 0 && !echoes_) {
     due_ = static_cast<double>(loop_.now());
     OnTimer();
@@ -195,6 +207,12 @@ void Session::MaybeFinish() {
   }
 }
 
+void Session::Cut() {
+  const linger now{.l_onoff = 1, .l_linger = 0};
+  ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+  End("cut");
+}
+
 void Session::End(const char* how) {
   if (ended_ == nullptr) {
     ended_ = how;
@@ -209,17 +227,18 @@ std::string Session::Line(const char* ended) const {
     return {};
   }
   std::array<char, 512> line{};
-  std::snprintf(line.data(), line.size(),
-                "{\"uid\": %u, \"n\": %u, \"backend\": \"%s\", \"sent_last\": %llu, "
-                "\"received_last\": %llu, \"received_count\": %llu, \"gaps\": %llu, "
-                "\"duplicates\": %llu, \"reordered\": %llu, \"close_code\": %d, "
-                "\"ended\": \"%s\"}\n",
-                uid_, incarnation_, options_.name.c_str(), static_cast<unsigned long long>(sent_),
-                static_cast<unsigned long long>(received_.highest()),
-                static_cast<unsigned long long>(received_.count()),
-                static_cast<unsigned long long>(received_.gaps()),
-                static_cast<unsigned long long>(received_.duplicates()),
-                static_cast<unsigned long long>(received_.reordered()), close_code_, ended);
+  std::snprintf(
+      line.data(), line.size(),
+      "{\"uid\": %u, \"n\": %u, \"backend\": \"%s\", \"asked_at\": %.6f, \"sent_last\": %llu, "
+      "\"received_last\": %llu, \"received_count\": %llu, \"gaps\": %llu, "
+      "\"duplicates\": %llu, \"reordered\": %llu, \"close_code\": %d, "
+      "\"ended\": \"%s\"}\n",
+      uid_, incarnation_, options_.name.c_str(), static_cast<double>(asked_at_) / 1e9,
+      static_cast<unsigned long long>(sent_), static_cast<unsigned long long>(received_.highest()),
+      static_cast<unsigned long long>(received_.count()),
+      static_cast<unsigned long long>(received_.gaps()),
+      static_cast<unsigned long long>(received_.duplicates()),
+      static_cast<unsigned long long>(received_.reordered()), close_code_, ended);
   return line.data();
 }
 

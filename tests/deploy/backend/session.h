@@ -39,10 +39,13 @@ class Session : public Participant {
   void OnEvent(std::uint32_t events) override;
   void OnTimer() override;
 
+  // Ends the connection by RST.
+  void Cut();
+
   // What there is to say of it as a line of JSON; `ended` in place of how it ended. Empty before
   // its upgrade.
   [[nodiscard]] std::string Line(const char* ended) const;
-  // "close", "fin", "reset", or what rule the other side broke.
+  // "close", "fin", "reset", "cut" (by us), or what rule the other side broke.
   [[nodiscard]] const char* ended() const { return ended_; }
 
   // For the reader.
@@ -73,6 +76,7 @@ class Session : public Participant {
   bool echoes_ = false;
   std::uint32_t uid_ = 0;
   std::uint32_t incarnation_ = 0;
+  Nanoseconds asked_at_ = 0;  // when its request came
   int close_code_ = 0;  // of the CLOSE that came; 0: none
   std::uint64_t sent_ = 0;
   double due_ = 0;  // nanoseconds; when the next message is

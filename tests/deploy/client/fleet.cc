@@ -78,6 +78,7 @@ void Fleet::OnEnd(Session& session, const Incarnation& incarnation) {
   } else {
     ++member.failures;
   }
+  member.retry_after = incarnation.retry_after;
   tally_.Count(session.uid(), incarnation);
   if (!stopping_) {
     session.Wake(Now() + Delay(member));
@@ -94,6 +95,9 @@ Nanoseconds Fleet::Delay(const Member& member) {
     const Nanoseconds most =
         std::min(policy.cap, policy.base << std::min(member.failures, kMostDoublings));
     delay = std::uniform_int_distribution<Nanoseconds>(0, most)(random_);
+  } else if (policy.kind == Policy::Kind::kJitter && member.failures > 0) {
+    delay = member.retry_after +
+            std::uniform_int_distribution<Nanoseconds>(policy.base, policy.cap)(random_);
   }
   return member.failures == 0 ? delay : std::max(delay, kLeastAfterFailure);
 }

@@ -30,6 +30,7 @@ class Fleet : public Crowd, public SessionOwner {
     std::unique_ptr<Session> session;
     double due = 0;                 // nanoseconds; when the next message is
     unsigned failures = 0;          // since it was open last
+    Nanoseconds retry_after = 0;    // what the last refusal asked for
     bool was_open = false;          // ever
     bool lost_its_session = false;  // and has not begun to connect again
   };

@@ -2,9 +2,11 @@
 // of each of their connections how it went.
 //
 //   deploy_client --connect HOST:PORT [--tls] [--path /s] --sessions N [--rate R] [--size 32]
-//                 [--policy immediate|fixed:MS|exponential[:BASE,CAP]] [--ramp 1000]
+//                 [--policy immediate|fixed:MS|exponential[:BASE,CAP]|jitter:LEAST,MOST]
+//                 [--ramp 1000]
 //       N sessions that send R messages a second each and connect again when they are closed.
-//       exponential doubles BASE up to CAP, in ms, and draws the delay from 0 to that
+//       exponential doubles BASE up to CAP, in ms, and draws the delay from 0 to that; jitter comes
+//       back at once, and after a refusal LEAST to MOST ms behind its Retry-After
 //   deploy_client --connect HOST:PORT ... --connects-per-second K
 //       new sessions only, K a second: upgrade, one message each way, CLOSE 1000
 //

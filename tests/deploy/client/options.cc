@@ -1,5 +1,6 @@
 #include "tests/deploy/client/options.h"
 
+#include "tests/deploy/address.h"
 #include "tests/deploy/decimal.h"
 
 namespace sluice::deploy {
@@ -12,19 +13,7 @@ Nanoseconds Milliseconds(const std::string& text) {
   return static_cast<Nanoseconds>(Number(text)) * kMillisecond;
 }
 
-sockaddr_in Address(const std::string& text) {
-  const std::size_t colon = text.rfind(':');
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  if (colon == std::string::npos ||
-      ::inet_pton(AF_INET, text.substr(0, colon).c_str(), &address.sin_addr) != 1) {
-    Die("not an address: '" + text + "'");
-  }
-  address.sin_port = htons(bench::PortNumber(text.substr(colon + 1)));
-  return address;
-}
-
-// immediate, fixed:MS, exponential or exponential:BASE,CAP
+// immediate, fixed:MS, exponential, exponential:BASE,CAP or jitter:LEAST,MOST
 Policy ParsePolicy(const std::string& text) {
   Policy policy;
   const std::size_t colon = text.find(':');
@@ -42,6 +31,10 @@ Policy ParsePolicy(const std::string& text) {
       policy.base = Milliseconds(rest.substr(0, comma));
       policy.cap = Milliseconds(rest.substr(comma + 1));
     }
+  } else if (kind == "jitter" && comma != std::string::npos) {
+    policy.kind = Policy::Kind::kJitter;
+    policy.base = Milliseconds(rest.substr(0, comma));
+    policy.cap = std::max(policy.base, Milliseconds(rest.substr(comma + 1)));
   } else {
     Die("not a policy: '" + text + "'");
   }
@@ -63,7 +56,7 @@ Options ParseOptions(int argc, char** argv) {
     }
     const std::string value = argv[++i];
     if (name == "--connect") {
-      options.address = Address(value);
+      options.address = AddressOf(value);
     } else if (name == "--path") {
       options.path = value;
     } else if (name == "--report") {

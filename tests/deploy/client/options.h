@@ -11,10 +11,11 @@ namespace sluice::deploy {
 
 // How long a client waits until it connects again.
 struct Policy {
-  enum class Kind { kImmediate, kFixed, kExponential };
+  // kJitter: at once when it was open; otherwise base to cap, behind what Retry-After asks for.
+  enum class Kind { kImmediate, kFixed, kExponential, kJitter };
   Kind kind = Kind::kImmediate;
   Nanoseconds base = 100 * kMillisecond;
-  Nanoseconds cap = 30 * kSecond;  // kExponential: of what the random delay is drawn from
+  Nanoseconds cap = 30 * kSecond;  // kExponential, kJitter: of what the random delay is drawn from
 };
 
 struct Options {

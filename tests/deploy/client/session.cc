@@ -133,6 +133,8 @@ std::optional<std::string> Session::ReadAnswer(std::string_view bytes) {
   std::string behind = answer_.substr(end + 4);
   now_.status = head.starts_with("HTTP/1.1 ") ? std::atoi(answer_.c_str() + 9) : 0;
   if (now_.status != 101) {
+    now_.retry_after =
+        std::atoi(std::string(bench::FieldValue(head, "retry-after")).c_str()) * kSecond;
     Fail(now_.status == 0 ? "bad" : "status");
     return std::nullopt;
   }

@@ -42,7 +42,8 @@ struct Incarnation {
   // `status` is that of the answer, if there was one.
   const char* failure = nullptr;
   int status = 0;
-  int close_code = 1006;  // what came; 1006: no CLOSE
+  Nanoseconds retry_after = 0;  // what that answer asked for
+  int close_code = 1006;        // what came; 1006: no CLOSE
   bool closed_by_us = false;
   bool answered = false;            // each side has had the CLOSE of the other
   const char* ended = "";           // "fin", "reset", "timeout", "violation"

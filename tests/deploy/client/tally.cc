@@ -15,14 +15,6 @@ unsigned long long Wide(std::uint64_t value) {
   return value;
 }
 
-std::string Object(const std::map<std::string, std::uint64_t>& counts) {
-  std::string text;
-  for (const auto& [name, count] : counts) {
-    text += (text.empty() ? "\"" : ", \"") + name + "\": " + std::to_string(count);
-  }
-  return "{" + text + "}";
-}
-
 double CpuSeconds() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
@@ -114,9 +106,9 @@ std::string Tally::Members() const {
     std::fflush(report_.get());
   }
   std::string text =
-      "\"incarnations\": " + std::to_string(opened_) + ", \"closes\": " + Object(closes_) +
-      ", \"own_closes\": " + Object(own_closes_) + ", \"failures\": " + Object(failures_) +
-      ", \"statuses\": " + Object(statuses_) + ", \"violations\": " + Object(violations_);
+      "\"incarnations\": " + std::to_string(opened_) + ", \"closes\": " + JsonOf(closes_) +
+      ", \"own_closes\": " + JsonOf(own_closes_) + ", \"failures\": " + JsonOf(failures_) +
+      ", \"statuses\": " + JsonOf(statuses_) + ", \"violations\": " + JsonOf(violations_);
   std::array<char, 512> numbers{};
   std::snprintf(numbers.data(), numbers.size(),
                 ", \"torn\": %llu, \"unclean\": %llu, \"gaps\": %llu, \"duplicates\": %llu, "

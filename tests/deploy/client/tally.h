@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstdio>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "tests/bench/load/histogram.h"
 #include "tests/deploy/client/session.h"
+#include "tests/deploy/counts.h"
 
 namespace sluice::deploy {
 
@@ -30,8 +30,6 @@ class Tally {
   struct CloseFile {
     void operator()(std::FILE* file) const noexcept { std::fclose(file); }
   };
-
-  using Counts = std::map<std::string, std::uint64_t>;
 
   static constexpr Nanoseconds kBin = 100 * kMillisecond;
   static constexpr std::size_t kMaxBins = 100'000;  // nearly three hours

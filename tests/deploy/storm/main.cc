@@ -13,13 +13,12 @@
 // many, {"full": N} is printed and the proxy is to be told to drain; when all sessions are over,
 // the figures of the round are printed. Without an admin listener the round ends by itself. The end
 // of standard input ends the program.
-#include <fcntl.h>
-
 #include <csignal>
 #include <iostream>
 #include <sstream>
 #include <vector>
 
+#include "tests/deploy/orders.h"
 #include "tests/deploy/storm/storm.h"
 
 namespace sluice::storm {
@@ -88,43 +87,6 @@ Options ParseOptions(const std::vector<std::string>& words) {
   return options;
 }
 
-// Lines of standard input, as they come.
-class Orders : public deploy::Participant {
- public:
-  explicit Orders(EventLoop& loop) {
-    bench::SetNonBlocking(STDIN_FILENO);
-    loop.Add(STDIN_FILENO, EPOLLIN, *this);
-  }
-
-  void OnEvent(std::uint32_t /*events*/) override {
-    std::array<char, 1024> buffer;
-    const ssize_t got = ::read(STDIN_FILENO, buffer.data(), buffer.size());
-    if (got <= 0) {
-      over_ = got == 0 || errno != EAGAIN;
-    } else {
-      text_.append(buffer.data(), static_cast<std::size_t>(got));
-    }
-  }
-  void OnTimer() override {}
-
-  [[nodiscard]] bool over() const { return over_; }
-
-  // A whole line, or nothing.
-  std::string Take() {
-    const std::size_t end = text_.find('\n');
-    if (end == std::string::npos) {
-      return {};
-    }
-    std::string line = text_.substr(0, end);
-    text_.erase(0, end + 1);
-    return line;
-  }
-
- private:
-  std::string text_;
-  bool over_ = false;
-};
-
 Round RoundOf(const std::string& line) {
   std::istringstream words(line);
   std::string plain;
@@ -154,7 +116,7 @@ void Run(const Options& options) {
     std::cout << (i > 0 ? " " : "") << storm.port(i);
   }
   std::cout << std::endl;
-  Orders orders(loop);
+  deploy::Orders orders(loop);
   while (!orders.over()) {
     loop.Turn();
     storm.Step();
