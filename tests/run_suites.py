@@ -200,10 +200,27 @@ def deploy_suites():
         suite.needs += [release_binary().with_name(name)
                         for name in ("deploy_client", "deploy_backend", "close_storm")]
     return suites + [
-        dataclasses.replace(suite, name=suite.name.replace("deploy_", "deploy_long_"), long=True,
-                            timeout=4500,  # with SLUICE_DEPLOY_HOUR=1 one of them takes an hour
-                            environment={**suite.environment, "SLUICE_DEPLOY_LONG": "1"})
+        # With SLUICE_DEPLOY_HOUR=1 one of them takes an hour.
+        full_size(suite, "deploy", 4500)
         for suite in suites if suite.name.removeprefix("deploy_") in LONG_DEPLOYS]
+
+
+def full_size(suite, prefix, timeout):
+    """The same tests, as large as they are meant to be."""
+    return dataclasses.replace(suite, name=suite.name.replace(f"{prefix}_", f"{prefix}_long_"),
+                               long=True, timeout=timeout,
+                               environment={**suite.environment, "SLUICE_DEPLOY_LONG": "1"})
+
+
+def pressure_suites():
+    """Too many, too slow, too much, and nonsense; with --long, at the figures that are promised."""
+    suites = python_suites("pressure", "pressure", 120)
+    for suite in suites:
+        suite.needs += [release_binary().with_name(name)
+                        for name in ("deploy_client", "deploy_backend", "pressure_crowd",
+                                     "pressure_flood", "pressure_probe")]
+    return suites + [full_size(suite, "pressure", 600)
+                     for suite in suites if suite.name != "pressure_tools"]
 
 
 def node_suites():
@@ -252,6 +269,7 @@ def all_suites():
     suites += python_suites("e2e", "e2e", 180)
     suites += node_suites()
     suites += deploy_suites()
+    suites += pressure_suites()
     suites += fuzz_suites()
     suites += [soak_suite(suite) for suite in suites if suite.name == "e2e_churn"]
     image = ROOT / "tests" / "docker" / "build_image.sh"
@@ -407,8 +425,8 @@ def run_unittest(path, report):
 def main():
     parser = argparse.ArgumentParser(description="Runs the test suites and adds up their reports.")
     parser.add_argument("--long", action="store_true",
-                        help="also fuzz, build the container image, soak, and deploy under "
-                             "full load")
+                        help="also fuzz, build the container image, soak, and run deploys and "
+                             "pressure at full size")
     parser.add_argument("--only", action="append", metavar="PATTERN", default=[],
                         help="only suites whose name matches (shell pattern; may be repeated)")
     parser.add_argument("--list", action="store_true", help="name the suites and stop")
