@@ -1,11 +1,13 @@
 #!/usr/bin/python3
-"""Clients that are slow on purpose: heads byte by byte, and readers that do not read. They
-cost little memory, are gone when their time is over, and nobody else waits.
+"""Clients that are slow on purpose: heads byte by byte, handshakes that stop half way, and readers
+that do not read. They cost little memory, are gone when their time is over, and nobody else waits.
 """
 
 import unittest
 
 from pressure import PressureCase, configuration, sized, wait_for
+
+from lab import make_certificate
 
 MIB = 1024  # KiB
 
@@ -46,6 +48,18 @@ class SlowStartersTest(PressureCase):
                                  "--ramp", 4000, "--first-uid", 100_000)
         ended = self.assert_reaped(crowd, probe, sized(4, 20) * MIB)
         self.assertEqual(ended["statuses"], {"408": connections})
+
+    def test_half_a_client_hello(self):
+        connections = sized(500, 5000)
+        self.start_sluice(configuration({"app": self.start_backends(["one"])},
+                                        server=f'tls_timeout = "{self.TIMEOUT * 1000:.0f}ms"',
+                                        certificate=make_certificate(self.folder, "server")))
+        probe = self.start_probe("--sessions", 10, "--upgrades", self.UPGRADES)
+        crowd = self.start_crowd("half-hello", connections, "--ramp", 4000, listener="secure")
+        ended = self.assert_reaped(crowd, probe, sized(4, 20) * MIB)
+        self.assertEqual(ended["statuses"], {})
+        self.assertEqual(self.sluice.metric("sluice_tls_handshakes_total", result="timeout"),
+                         connections)
 
 
 class SlowReadersTest(PressureCase):
