@@ -1,14 +1,17 @@
 #!/usr/bin/python3
-"""One session that asks for as much work as it can: messages one byte at a time. It gets no more of
-the process than it may, and others are served as before.
+"""One session that asks for as much work as it can: pings by the hundred thousand, and messages one
+byte at a time. It gets no more of the process than it may, and others are served as before.
 """
 
 import unittest
 
 from pressure import PressureCase, configuration, sized
 
+PINGS_PER_SECOND = 100_000
 BYTES = sized(100_000, 1_000_000)
 CAP = 16384  # limits.max_frames_per_message
+OUT_BUFFER_KIB = 64
+READ_KIB = 128  # what may come on top of half of a full buffer
 TIMES_THE_SENDER = 100
 
 
@@ -20,6 +23,41 @@ class FloodCase(PressureCase):
                                          "flood": self.start_backends(["flooded"])},
                                         routes={"/": "app", "/flood": "flood"}))
         self.start_probe("--sessions", 20, "--rate", 50, "--first-uid", 1000)
+
+
+class PingFloodTest(FloodCase):
+    def flood_for(self, *options):
+        memory, out, growth = self.sluice.memory_kib(), 0, 0
+
+        def look():
+            nonlocal out, growth
+            out = max(out, self.sluice.metric("sluice_out_buffer_bytes"))
+            growth = max(growth, self.sluice.memory_kib() - memory)
+        before = self.measure(look)  # that looking costs something too
+        seconds = sized(2, 20)
+        flood = self.start_flood("pings", PINGS_PER_SECOND * seconds, "--rate", PINGS_PER_SECOND,
+                                 *options)
+        under = self.measure(look)
+        said = flood.finish()
+        self.note(str(said))
+        self.figure("memory", growth, 4096, " KiB")
+        self.figure("waiting for it and its backend", out / 1024,
+                    2 * (OUT_BUFFER_KIB / 2 + READ_KIB), " KiB")
+        self.assert_unharmed(before, under, 1.5, 1)
+        return said
+
+    def test_pings_of_a_client_that_reads_the_answers(self):
+        said = self.flood_for()
+        self.assertEqual(said["close_code"], 1008)
+        self.assertLess(said["sent"], PINGS_PER_SECOND)
+        self.assert_closed_once()
+
+    def test_pings_of_a_client_that_reads_nothing(self):
+        self.flood_for("--deaf", 1)
+        self.assert_closed_once()  # whether it has read that or was reset first
+
+    def assert_closed_once(self):
+        self.assertEqual(self.sluice.metric("sluice_closes_total", code="1008", by="sluice"), 1)
 
 
 class OneByteTest(FloodCase):
