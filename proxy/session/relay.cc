@@ -36,8 +36,9 @@ constexpr Millis kStallSlack{1'000};
 
 constexpr std::size_t kReadAfterSplice = 4 * 1024;
 
-// Above max_buffered: what one read may add to what waits already.
-constexpr std::size_t kReadWhenShort = 4 * 1024;
+// While bytes wait for the other side, or above max_buffered: less than this at a time does not
+// pay.
+constexpr std::size_t kLeastRead = 4 * 1024;
 
 // When a splice finds less than this, the sender is slow and is read like any other.
 constexpr std::size_t kSpliceWorth = 16 * 1024;
@@ -228,17 +229,22 @@ void Relay::OnReadable(Side side) noexcept {
   }
 }
 
-// How much is read at once: as much as there is room for while the other side takes it.
+// How much is read at once: as much as there is room for while the other side takes it all.
 std::size_t Relay::ReadSize(Side side) noexcept {
   Leg& source = leg(side);
-  const bool flows = source.bulk && core_.conn(Other(side)).pending() == 0;
-  std::size_t most = flows ? core_.services.scratch.size() : kUsualRead;
+  const std::size_t waiting = core_.conn(Other(side)).pending();
+  std::size_t most = source.bulk ? core_.services.scratch.size() : kUsualRead;
+  if (waiting > 0) {
+    // No more than fills up what may wait: what is read now is kept in memory.
+    const std::size_t high = core_.high_watermark();
+    most = std::min(kUsualRead, std::max(kLeastRead, waiting < high ? high - waiting : 0));
+  }
   if (limits_rate_ && side == Side::kClient) {
     most = std::min(most, ClientRates::ReadMost(core_.route(facts_).config.limits,
                                                 source.tracker.payload_left()));
   }
   if (core_.is_memory_short()) {
-    most = std::min(most, kReadWhenShort);
+    most = std::min(most, kLeastRead);
   }
   if (!source.spliced) {
     return most;

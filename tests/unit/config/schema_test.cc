@@ -245,10 +245,10 @@ TEST(Schema, HasTheBoundsOfTheLoaderForNumbers) {
     };
     EXPECT_EQ(mistakes(least), 0U) << path << " " << key;
     EXPECT_EQ(mistakes(most), 0U) << path << " " << key;
-    EXPECT_EQ(mistakes(least * 0.99), 1U) << path << " " << key;
+    EXPECT_EQ(mistakes(least == 0 ? -0.01 : least * 0.99), 1U) << path << " " << key;
     EXPECT_EQ(mistakes(most * 1.01), 1U) << path << " " << key;
-    EXPECT_EQ(mistakes(0), zero ? 0U : 1U) << path << " " << key;
-    EXPECT_EQ(mistakes(-least), 1U) << path << " " << key;
+    EXPECT_EQ(mistakes(0), zero || least == 0 ? 0U : 1U) << path << " " << key;
+    EXPECT_EQ(mistakes(-most), 1U) << path << " " << key;
   });
   EXPECT_GE(bounds, 6U);
 }
