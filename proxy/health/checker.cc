@@ -27,6 +27,13 @@ void Checker::Start() noexcept {
   timer_.Arm<&Checker::OnTimer>(loop_.base(), Millis(static_cast<Millis::rep>(within)), this);
 }
 
+void Checker::Restart() noexcept {
+  if (probe_) {
+    probe_.reset();
+    timer_.Arm<&Checker::OnTimer>(loop_.base(), Millis(0), this);
+  }
+}
+
 void Checker::OnTimer(short) noexcept {
   began_ = Now();
   probe_ = std::make_unique<Probe>(loop_, check_, tls_, address_, static_cast<ProbeSink&>(*this));

@@ -41,6 +41,9 @@ class Checker final : private ProbeSink {
   // Sluices that are started together, do not check in step.
   void Start() noexcept;
 
+  // Gives up the check that is under way, without a result, and begins the next one at once.
+  void Restart() noexcept;
+
   [[nodiscard]] bool up() const noexcept { return judge_.up(); }
   [[nodiscard]] const Check& check() const noexcept { return check_; }
   [[nodiscard]] const net::Address& address() const noexcept { return address_; }

@@ -25,8 +25,9 @@ health::Check CheckOf(const config::Pool& pool, const config::Backend& backend) 
                                                      : proxy_protocol::Version::kV2);
   }
   check.tls = pool.tls.has_value();
+  const std::string& listed = backend.listed_host.empty() ? backend.host : backend.listed_host;
   check.host =
-      config.host.empty() ? config::HostPort{backend.host, backend.port, true}.Text() : config.host;
+      config.host.empty() ? config::HostPort{listed, backend.port, true}.Text() : config.host;
   check.least_status = config.least_status;
   check.most_status = config.most_status;
   check.ping = config.ping;
@@ -57,6 +58,11 @@ class BackendHealth::Entry final : private health::CheckerSink {
     checker_->Start();
   }
   void EndChecks() { checker_.reset(); }
+  void RestartChecks() {
+    if (checker_) {
+      checker_->Restart();
+    }
+  }
   // By the settings that hold when a check is made.
   [[nodiscard]] health::ProbeTls Tls() const {
     return {[this](int fd) { return owner_.tls_.Connect(pool, name, fd); },
@@ -150,6 +156,28 @@ void BackendHealth::Apply(const session::Snapshot& snapshot, const drain::DrainO
       }
     }
   }
+  for (const auto& pool : snapshot.pools) {
+    RelieveIfEmpty(pool->config.name);
+  }
+}
+
+void BackendHealth::RestartChecks() {
+  for (const auto& entry : entries_) {
+    entry->RestartChecks();
+  }
+}
+
+void BackendHealth::EndChecksBut(std::string_view pool,
+                                 const std::vector<config::Backend>& backends) {
+  for (const auto& entry : entries_) {
+    const bool stays =
+        entry->pool != pool ||
+        std::any_of(backends.begin(), backends.end(),
+                    [&](const config::Backend& one) { return one.name == entry->name; });
+    if (!stays) {
+      entry->EndChecks();
+    }
+  }
 }
 
 void BackendHealth::StopChecks() {
@@ -174,7 +202,13 @@ void BackendHealth::GoDown(Entry& entry, const std::string& error) {
                error, entry.state->open.load(std::memory_order_relaxed));
   RelieveIfEmpty(entry.pool);
   // One that drains already is emptied by whoever began that.
-  if (entry.on_down == config::OnDown::kDrain && !stopped_ &&
+  // The last one is not emptied: its sessions have nowhere else to go, and checks that are wrong
+  // about all backends must not end all sessions.
+  const bool others =
+      std::any_of(entries_.begin(), entries_.end(), [&](const std::unique_ptr<Entry>& one) {
+        return one->pool == entry.pool && one->state->IsInService();
+      });
+  if (entry.on_down == config::OnDown::kDrain && !stopped_ && others &&
       !entry.state->draining.load(std::memory_order_relaxed)) {
     entry.drain = drains_.Start(entry.pool, entry.name, entry.state, drain_options_, false);
   }

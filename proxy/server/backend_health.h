@@ -56,6 +56,11 @@ class BackendHealth {
   // that holds. `drain`: how the sessions of a backend that is down are drained, if they are.
   void Apply(const session::Snapshot& snapshot, const drain::DrainOptions& drain);
 
+  // Gives up the checks that are under way and begins the next ones at once; verdicts stay.
+  void RestartChecks();
+  // Ends the checks of what `pool` has now and not in `backends`.
+  void EndChecksBut(std::string_view pool, const std::vector<config::Backend>& backends);
+
   // No checks any more: the process drains. Verdicts stay.
   void StopChecks();
 

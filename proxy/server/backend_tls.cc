@@ -28,7 +28,7 @@ std::string ServerNameOf(const config::Pool& pool, const config::Backend& backen
                ? backend.name.substr(0, backend.name.rfind(':'))
                : pool.discover->dns;
   }
-  return backend.host;
+  return backend.listed_host.empty() ? backend.host : backend.listed_host;
 }
 
 tls::ClientContext::Options TlsOptions(const config::PoolTls& tls) {
@@ -88,6 +88,27 @@ Result<BackendTls::Change> BackendTls::Prepare(const config::Config& config) {
     change.entries_.push_back(std::move(entry));
   }
   return change;
+}
+
+void BackendTls::FollowBackends(const config::Config& config) {
+  for (std::size_t i = 0; i < entries_.size() && i < config.pools.size(); ++i) {
+    Entry& entry = entries_[i];
+    const config::Pool before = std::exchange(entry.pool, config.pools[i]);
+    if (!entry.pool.tls || entry.pool.backends == before.backends) {
+      continue;
+    }
+    // A check that is under way holds on to the destination of its backend.
+    auto known = std::exchange(entry.own.destinations, DestinationsOf(entry.pool));
+    for (std::size_t now = 0; now < entry.pool.backends.size(); ++now) {
+      for (std::size_t then = 0; then < before.backends.size(); ++then) {
+        if (known[then] && before.backends[then].name == entry.pool.backends[now].name &&
+            known[then]->server_name() == entry.own.destinations[now]->server_name()) {
+          entry.own.destinations[now] = std::move(known[then]);
+          break;
+        }
+      }
+    }
+  }
 }
 
 std::vector<session::PoolTls> BackendTls::Of(std::size_t worker) const {

@@ -47,8 +47,12 @@ class BackendTls {
   // Loads authorities and certificates that are new or have changed. The error is one sentence.
   [[nodiscard]] Result<Change> Prepare(const config::Config& config);
 
-  // Makes a prepared change the present.
+  // Makes a prepared change the present. Nothing that Connect() has given may be in use.
   void Commit(Change change) noexcept { entries_ = std::move(change.entries_); }
+
+  // Takes over which backends the pools have, and nothing else: no file is read. REQUIRES: the same
+  // pools as before, with the same settings.
+  void FollowBackends(const config::Config& config);
 
   // For the view of a worker: parallel to the pools of the configuration, without sessions to
   // resume.

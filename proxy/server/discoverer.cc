@@ -122,7 +122,7 @@ class Discoverer::Source {
       // Here, so that whoever applies the list has nothing left that could fail.
       for (config::Backend& backend : loaded.backends) {
         if (const auto address = net::Address::Resolve(backend.host, backend.port)) {
-          backend.host = address->Ip();
+          backend.listed_host = std::exchange(backend.host, address->Ip());
         } else {
           why.push_back(setting_.file + ": backend \"" + backend.name +
                         "\": " + address.error().message);
@@ -199,7 +199,7 @@ const Discoverer::Source* Discoverer::Find(std::string_view pool,
 
 void Discoverer::Follow(const config::Config& config) {
   std::vector<std::unique_ptr<Source>> kept;
-  std::vector<const config::Pool*> fresh;
+  std::vector<config::Pool> fresh;
   for (const config::Pool& pool : config.pools) {
     if (!pool.discover) {
       continue;
@@ -211,13 +211,13 @@ void Discoverer::Follow(const config::Config& config) {
     if (found != sources_.end()) {
       kept.push_back(std::move(*found));
     } else {
-      fresh.push_back(&pool);
+      fresh.push_back(pool);
     }
   }
   sources_ = std::move(kept);
-  // A file may be applied at once: by then those that are gone are.
-  for (const config::Pool* pool : fresh) {
-    sources_.push_back(std::make_unique<Source>(*this, pool->name, *pool->discover));
+  // A file may be applied at once, which changes `config`: by then those that are gone are.
+  for (const config::Pool& pool : fresh) {
+    sources_.push_back(std::make_unique<Source>(*this, pool.name, *pool.discover));
   }
 }
 

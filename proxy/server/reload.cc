@@ -75,6 +75,7 @@ Result<void> Server::Swap(const config::Config& config) {
   }
   // From here on nothing fails.
   listeners_.Commit(*change);
+  health_.RestartChecks();
   backend_tls_.Commit(std::move(*backend_tls));
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     workers_[i]->Update({MakeView(i, *snapshot), std::move(change->by_worker[i]), change->closed});
@@ -113,13 +114,8 @@ void Server::OnDiscovered(const std::string& pool, const std::vector<config::Bac
     spdlog::error("discovered backends are not used pool={}: {}", pool, snapshot.error().message);
     return;
   }
-  auto backend_tls = backend_tls_.Prepare(config);
-  if (!backend_tls) {
-    spdlog::error("discovered backends are not used pool={}: {}", pool,
-                  backend_tls.error().message);
-    return;
-  }
-  backend_tls_.Commit(std::move(*backend_tls));
+  health_.EndChecksBut(pool, backends);
+  backend_tls_.FollowBackends(config);
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     workers_[i]->Update({MakeView(i, *snapshot), {}, {}});
   }

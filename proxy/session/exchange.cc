@@ -205,6 +205,11 @@ void Exchange::OnConnected(int error) noexcept {
     return;
   }
   WriteProxyHeader();
+  if (core_.backend->pending() > 0 || core_.backend->write_failed()) {
+    // A socket without room for a header is none to begin TLS on.
+    AttemptFailed(BackendFailure::kReset, 503, kUnreachable, "no_backend");
+    return;
+  }
   if (core_.pool_tls(facts_).is_tls()) {
     StartTls();
   } else {
@@ -219,7 +224,7 @@ void Exchange::StartTls() noexcept {
                                               core_.backend->fd(), *core_.services.tls_buffers);
   if (!transport) {
     NoteTlsFailure("out of memory");
-    AttemptFailed(BackendFailure::kTls, 503, kUnreachable, "backend_tls");
+    AttemptFailed(BackendFailure::kTls, 503, kUnreachable, "backend_tls", Blame::kUs);
     return;
   }
   core_.backend->Attach(std::move(transport));
@@ -313,9 +318,11 @@ bool Exchange::MayRetry(BackendFailure why) const noexcept {
 
 // The current backend failed before anything of its answer reached the client.
 void Exchange::AttemptFailed(BackendFailure why, int status, std::string_view text,
-                             std::string_view label) noexcept {
+                             std::string_view label, Blame blame) noexcept {
   core_.backend_block(facts_).failures[why].Add();
-  core_.NoteFailure(facts_, why);
+  if (blame == Blame::kBackend) {
+    core_.NoteFailure(facts_, why);
+  }
   core_.DropBackend();
   if (MayRetry(why)) {
     TryNext();
@@ -837,15 +844,25 @@ void Exchange::OnTimer(short) noexcept {
     if (state_ == State::kTls) {
       NoteTlsFailure("no end of the handshake in connect_timeout");
     }
-    AttemptFailed(BackendFailure::kTimeout, 503, kUnreachable, "no_backend");
+    AttemptFailed(BackendFailure::kTimeout, 503, kUnreachable, "no_backend", BlameForTime());
   } else {
     ArmTimer();
   }
 }
 
+// Whose fault it is that time has passed. Not the backend's when it has answered and the answer
+// waits for us, nor when the loop has stood still.
+Exchange::Blame Exchange::BlameForTime() const noexcept {
+  const Instant now = core_.services.loop.now();
+  const bool stood_still = now - core_.services.tick_due > kStall ||
+                           core_.services.stalled_at >= connect_began_;
+  const bool answered = core_.backend && !core_.backend->connecting() && core_.backend->HasInput();
+  return stood_still || answered ? Blame::kUs : Blame::kBackend;
+}
+
 void Exchange::OnOverallDue() noexcept {
   if (upgrade_) {
-    if (state_ == State::kAwaitHead) {
+    if (state_ == State::kAwaitHead && BlameForTime() == Blame::kBackend) {
       core_.NoteFailure(facts_, BackendFailure::kTimeout);
     }
     Fail(504, "The backend did not answer in time.", "handshake_timeout", UpgradeOutcome::kTimeout);

@@ -126,8 +126,10 @@ class Exchange final : public net::Mortal {
   void FailForWantOfBackend() noexcept;
   void FailForRate(std::size_t backend, Instant now) noexcept;
   [[nodiscard]] std::string CookieToIssue() const;
+  enum class Blame : std::uint8_t { kBackend, kUs };  // who is to answer for a failure
   void AttemptFailed(metrics::BackendFailure why, int status, std::string_view text,
-                     std::string_view label) noexcept;
+                     std::string_view label, Blame blame = Blame::kBackend) noexcept;
+  [[nodiscard]] Blame BlameForTime() const noexcept;
   [[nodiscard]] bool MayRetry(metrics::BackendFailure why) const noexcept;
   // `retry_after`: a whole field for a 503; empty: one is drawn.
   void Fail(int status, std::string_view text, std::string_view label,

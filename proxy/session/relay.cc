@@ -360,9 +360,14 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
       if (from == Side::kClient && !MayPass(opcode)) {
         forward_whole();
         StopForwarding(from);
-        CountMessages(from, run);
         CloseFor(metrics::OwnClose::kRate, kPolicyViolation, "too many control frames");
-        return;
+        // Walked on, so that the answer to our CLOSE is seen when it comes.
+        whole += step.consumed;
+        sent = whole;
+        if (whole == bytes.size()) {
+          break;
+        }
+        continue;
       }
       if (!run.Extend(opcode, source.tracker.message_bytes())) {
         CountMessages(from, run);
@@ -483,7 +488,9 @@ void Relay::Ping(Side to, Instant now) noexcept {
   }
   one.awaits_reading = ahead > 0;
   if (one.awaits_reading) {
-    ending().taken_at_ping[Index(to)] = leg(Other(to)).bytes - ahead;
+    const std::uint64_t sent = leg(Other(to)).bytes;
+    ending().sent_at_ping[Index(to)] = sent;
+    ending().taken_at_ping[Index(to)] = sent - ahead;
   }
   one.pinged = true;
   one.heard = false;
@@ -508,6 +515,10 @@ bool Relay::SwallowPong(Side from, Bytes frame_end) noexcept {
     return false;
   }
   source.carry.reset();
+  if (!source.pinged && from == Side::kClient && !MayPass(ws::Opcode::kPong)) {
+    // An answer that was given before, again and again: it is counted like any other pong.
+    CloseFor(metrics::OwnClose::kRate, kPolicyViolation, "too many control frames");
+  }
   if (source.pinged) {
     source.pinged = false;
     source.beat_due = NextBeat(from, core_.services.loop.now());
@@ -516,6 +527,17 @@ bool Relay::SwallowPong(Side from, Bytes frame_end) noexcept {
         std::chrono::duration<double>(Now() - *sent_at).count());
   }
   return true;
+}
+
+// True for a side that was pinged while bytes were on their way to it, has taken some of them since,
+// and has not come to the ping yet. One whose kernel has taken the ping could have answered it.
+bool Relay::IsReadingOn(Side side) noexcept {
+  // What is on its way may be more than has come from the other side: our own frames, and what TLS
+  // adds.
+  const auto taken =
+      static_cast<std::int64_t>(leg(Other(side)).bytes - core_.conn(side).unacknowledged());
+  return taken > static_cast<std::int64_t>(ending().taken_at_ping[Index(side)]) &&
+         taken < static_cast<std::int64_t>(ending().sent_at_ping[Index(side)]);
 }
 
 // The time for an answer is over.
@@ -529,13 +551,8 @@ void Relay::OnPingDue(Side side, Instant now) noexcept {
     block_.pings[Index(side)][0].Add();
     return;
   }
-  // What is on its way may be more than has come from the other side: our own frames, and what TLS
-  // adds. So a difference below zero is none.
-  const auto taken = static_cast<std::int64_t>(
-      leg(Other(side)).bytes - conn.unacknowledged() -
-      (one.awaits_reading ? ending().taken_at_ping[Index(side)] : 0));
-  if (one.awaits_reading && taken > 0) {
-    Ping(side, now);  // it has read on, if slowly: asked anew, from where it is now
+  if (one.awaits_reading && IsReadingOn(side)) {
+    Ping(side, now);  // asked anew, from where it is now
     return;
   }
   // After a pause the timers run by their due times: ours may come before the one that notes it.
@@ -785,6 +802,7 @@ void Relay::OnCloseFrame(Side from) noexcept {
   Leg& source = leg(from);
   Leg& other = leg(Other(from));
   source.close_in = true;
+  core_.client.ResumeRead(Pause::kRate);  // what it answers must be read
   const std::uint16_t code = source.tracker.close_code();
   if (source.code == 0) {
     source.code = code;
@@ -852,6 +870,7 @@ void Relay::OnLost(Side side) noexcept {
       ending().why = torn ? "backend_lost_in_frame" : source.hung ? "ping_timeout" : "backend_lost";
       Initiate(ClosedBy::kBackend, torn ? 0 : code);
     }
+    there.ResumeRead(Pause::kRate);
     if (stage_ == Stage::kOpen && !other.close_out) {
       if (torn) {
         // A frame that cannot be finished leaves no place for a CLOSE: TCP has to be cut.

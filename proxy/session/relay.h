@@ -154,7 +154,9 @@ class Relay final : public net::Mortal {
     OurClose ours;
     std::string_view why;             // static word for the access log
     std::uint64_t seen_at_timer = 0;  // bytes forwarded so far, at the last deadline
-    std::array<std::uint64_t, kSides> taken_at_ping{};  // bytes that the side had taken by then
+    // Of the bytes forwarded to a side when it was pinged: all, and those that had arrived there.
+    std::array<std::uint64_t, kSides> sent_at_ping{};
+    std::array<std::uint64_t, kSides> taken_at_ping{};
     std::size_t pending_at_timer = static_cast<std::size_t>(-1);
     unsigned extensions = 0;
   };
@@ -168,6 +170,7 @@ class Relay final : public net::Mortal {
   [[nodiscard]] Instant Beat(Side side, Instant now) noexcept;
   void Ping(Side to, Instant now) noexcept;
   void OnPingDue(Side side, Instant now) noexcept;
+  [[nodiscard]] bool IsReadingOn(Side side) noexcept;
   void OnHungClient() noexcept;
   [[nodiscard]] bool SwallowPong(Side from, Bytes frame_end) noexcept;
   [[nodiscard]] Instant WatchOver(Instant now) noexcept;

@@ -101,6 +101,10 @@ enum class Intake : std::uint8_t {
 // a storm of them must not stall the sessions that live already.
 class HandshakeRation {
  public:
+  [[nodiscard]] bool HasLeft(std::uint64_t turn) const noexcept {
+    return turn != turn_ || left_ > 0;
+  }
+
   // True if one more may go on in this turn.
   [[nodiscard]] bool Take(std::uint64_t turn) noexcept {
     if (turn != turn_) {

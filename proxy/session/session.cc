@@ -277,12 +277,15 @@ void Session::TakeProxyHeader(const proxy_protocol::Header& header) noexcept {
 // TLS.
 
 void Session::StepHandshake() noexcept {
+  // Under a storm the handshakes take turns: the socket stays readable, so one that is left out now
+  // comes back in the next turn, after the sessions that live already.
+  if (!core_.services.handshakes.HasLeft(core_.services.loop.turn())) {
+    return;
+  }
   const bool begun = core_.client.transport() != nullptr;
   if (!begun && !HasHello()) {
     return;
   }
-  // Under a storm the handshakes take turns: the socket stays readable, so one that is left out now
-  // comes back in the next turn, after the sessions that live already.
   if (!core_.services.handshakes.Take(core_.services.loop.turn())) {
     return;
   }
@@ -344,6 +347,7 @@ bool Session::HasHello() noexcept {
     const std::size_t length =
         std::to_integer<std::size_t>(header[3]) << 8U | std::to_integer<std::size_t>(header[4]);
     if (header[0] != kHandshakeRecord || length > kMostRecord) {
+      net::WakeFrom(fd, 1);
       return true;  // OpenSSL says what is wrong with it
     }
     wanted += length;
@@ -870,6 +874,9 @@ Instant Session::FirstLook() const noexcept {
 }
 
 Instant Session::LookAfter(Instant now) noexcept {
+  if (!lasting()) {
+    return Instant::max();
+  }
   Instant next = AgeDue();
   if (next <= now) {
     if (phase_ == Phase::kRelay) {
@@ -881,7 +888,8 @@ Instant Session::LookAfter(Instant now) noexcept {
       return Instant::max();
     }
     CloseInOrder(metrics::OwnClose::kMaxAge);
-    return now + core_.config().drain.grace;
+    // Between two events it has ended at once, and its connection may go on without it.
+    return lasting() ? now + core_.config().drain.grace : Instant::max();
   }
   if (phase_ == Phase::kRelay) {
     next = std::min(next, relay().LookAfter(now));

@@ -441,5 +441,24 @@ TEST(EventStreams, EndBetweenEventsWhenTheyAreOld) {
   EXPECT_EQ(s.ReadRest(), "lf\n\n");
 }
 
+// It ends at once then, and there is nothing left that the deadline of its end could be about.
+TEST(EventStreams, ThatEndAtTheirAgeLeaveTheirConnectionInPeace) {
+  RawBackend backend;
+  Config config = StreamConfig({backend.port()}, "window = \"0s\"\ngrace = \"300ms\"");
+  config.limits = "max_connection_age = \"1s\"";
+  ProxyProcess proxy(config);
+  EventStream s = Open(RawClient(proxy.port()), backend);
+  s.Send("data: whole\n\n");
+  EXPECT_EQ(s.Read(13), "data: whole\n\n");
+  EXPECT_EQ(s.ReadRest(), "");
+  EXPECT_FALSE(s.client.HasInput(Millis(600)));
+  EXPECT_TRUE(proxy.running());
+  s.client.Send(kAskPlain);
+  Stream leg = backend.Accept();
+  static_cast<void>(leg.ReadRequest());
+  leg.Send("HTTP/1.1 204 No Content\r\n\r\n");
+  EXPECT_EQ(s.client.ReadResponse().status, 204);
+}
+
 }  // namespace
 }  // namespace sluice::test

@@ -285,6 +285,47 @@ TEST_F(RatesTest, AFloodOfPingsEndsWith1008) {
   EXPECT_EQ(other.backend.ReadFrame().payload, "one is fine");
 }
 
+// The answer to our CLOSE comes behind the rest of the flood, which is walked as it comes.
+TEST_F(RatesTest, TheEndOfAFloodIsSeen) {
+  Start("limits.control_frames_per_second = 50");
+  RelayedSession s = OpenSession(*proxy, backend);
+  std::string flood;
+  for (int i = 0; i < 20'000; ++i) {
+    flood += BuildFrame(kPing, std::string(static_cast<std::size_t>(i) % 100, 'x'));
+  }
+  s.client.Send(flood);
+  Frame frame = s.backend.ReadFrame();
+  while (frame.opcode == kPing) {
+    frame = s.backend.ReadFrame();
+  }
+  EXPECT_EQ(frame.close_code(), 1001);
+  s.backend.Send(BackendClose(1001));
+  EXPECT_EQ(s.client.ReadFrame().close_code(), 1008);
+  s.client.Send(ClientClose(1008));
+  s.client.ExpectEnd();
+  s.client.Close();
+  s.backend.Close();
+  proxy->AwaitMetric("sluice_sessions_open", 0);
+  EXPECT_EQ(proxy->Metric("sluice_protocol_errors_total"), 0);
+  EXPECT_EQ(proxy->AwaitAccessLog(1)[0]["close_code_client"], 1008);
+}
+
+// A pong of ours goes no further, but one that comes again and again is a flood like any other.
+TEST_F(RatesTest, AnAnswerThatIsGivenAgainAndAgainIsCounted) {
+  Start("heartbeat.client.interval = \"100ms\"\nheartbeat.backend.interval = \"0s\"\n"
+        "limits.control_frames_per_second = 50");
+  RelayedSession s = OpenSession(*proxy, backend);
+  const Frame ping = s.client.ReadFrame();
+  ASSERT_EQ(ping.opcode, kPing);
+  std::string flood;
+  for (int i = 0; i < 200; ++i) {
+    flood += BuildFrame(kPong, ping.payload);
+  }
+  s.client.Send(flood);
+  EXPECT_EQ(s.backend.ReadFrame().close_code(), 1001);
+  proxy->AwaitMetric(Limited("control_frames"), 1);
+}
+
 // By default a hundred a second; data is not counted, nor is what belongs to a message.
 TEST_F(RatesTest, ControlFramesBelowTheLimitPassWithTheData) {
   Start("");
