@@ -136,8 +136,8 @@ struct Backend {
   double weight = 1.0;
   unsigned group = 0;               // the lowest is used first
   std::size_t max_connections = 0;  // open legs to it; 0: no limit
-  std::string server_name = {};  // of its certificate; empty: that of the pool's tls, or `host`
-  std::string listed_host = {};  // what `host` was looked up from, where it was; else empty
+  std::string server_name = {};     // of its certificate; empty: that of the pool's tls, or `host`
+  std::string listed_host = {};     // what `host` was looked up from, where it was; else empty
 
   bool operator==(const Backend&) const = default;
 };

@@ -30,13 +30,12 @@ constexpr auto kRouteLimits =
                         "control_frames_per_second", "on_limit", "max_connection_age"});
 constexpr auto kHeartbeat = std::to_array<Key>({"interval", "timeout", "client", "backend"});
 constexpr auto kSideHeartbeat = std::to_array<Key>({"interval", "timeout"});
-constexpr auto kPool =
-    std::to_array<Key>({"balance", "bounded_load", "connect_timeout", "slow_start",
-                        "group_threshold", "panic", "handshake_rate", "handshake_burst",
-                        "proxy_protocol", "backends", "discover", "health", "on_down", "outlier",
-                        "tls"});
-constexpr auto kBackend = std::to_array<Key>(
-    {"name", "address", "weight", "group", "max_connections", "server_name"});
+constexpr auto kPool = std::to_array<Key>(
+    {"balance", "bounded_load", "connect_timeout", "slow_start", "group_threshold", "panic",
+     "handshake_rate", "handshake_burst", "proxy_protocol", "backends", "discover", "health",
+     "on_down", "outlier", "tls"});
+constexpr auto kBackend =
+    std::to_array<Key>({"name", "address", "weight", "group", "max_connections", "server_name"});
 constexpr auto kPoolTls =
     std::to_array<Key>({"ca", "server_name", "certificate", "verify", "min_version"});
 constexpr auto kHealth = std::to_array<Key>(

@@ -558,10 +558,11 @@ void AppendBackends(Families& out, const BackendTable& backends, const PickTable
                     "TLS handshakes with backends by result; resumed ones are not in ok.");
   for (const auto& [key, shards] : backends) {
     ForEach<BackendTlsResult>([&, &key = key, &shards = shards](BackendTlsResult result) {
-      handshakes.Add(
-          {{"pool", key.first}, {"backend", key.second}, {"result", Name(result)}},
-          Sum(
-              shards->blocks, [result](const auto& b) -> auto& { return b.tls_handshakes[result]; }));
+      handshakes.Add({{"pool", key.first}, {"backend", key.second}, {"result", Name(result)}},
+                     Sum(
+                         shards->blocks, [result](const auto& b) -> auto& {
+                           return b.tls_handshakes[result];
+                         }));
     });
   }
 

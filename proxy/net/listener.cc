@@ -12,8 +12,8 @@ namespace {
 // More would let a reconnect storm keep live sessions waiting for a whole queue of accepts.
 constexpr int kAcceptsPerTurn = 64;
 
-// Long enough not to spin, short enough that freed descriptors are used within 100 ms, also when the
-// first try after they are free finds them taken by connections to backends.
+// Long enough not to spin, short enough that freed descriptors are used within 100 ms, also when
+// the first try after they are free finds them taken by connections to backends.
 constexpr Millis kRest{20};
 
 }  // namespace

@@ -52,9 +52,9 @@ class BackendHealth::Entry final : private health::CheckerSink {
         owner_(owner) {}
 
   void BeginChecks(health::Check check, const net::Address& address) {
-    checker_ =
-        std::make_unique<health::Checker>(owner_.loop_, owner_.random_, std::move(check), Tls(),
-                                          address, is_up(), static_cast<health::CheckerSink&>(*this));
+    checker_ = std::make_unique<health::Checker>(owner_.loop_, owner_.random_, std::move(check),
+                                                 Tls(), address, is_up(),
+                                                 static_cast<health::CheckerSink&>(*this));
     checker_->Start();
   }
   void EndChecks() { checker_.reset(); }
@@ -170,10 +170,10 @@ void BackendHealth::RestartChecks() {
 void BackendHealth::EndChecksBut(std::string_view pool,
                                  const std::vector<config::Backend>& backends) {
   for (const auto& entry : entries_) {
-    const bool stays =
-        entry->pool != pool ||
-        std::any_of(backends.begin(), backends.end(),
-                    [&](const config::Backend& one) { return one.name == entry->name; });
+    const bool stays = entry->pool != pool || std::any_of(backends.begin(), backends.end(),
+                                                          [&](const config::Backend& one) {
+                                                            return one.name == entry->name;
+                                                          });
     if (!stays) {
       entry->EndChecks();
     }

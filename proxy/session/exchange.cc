@@ -854,8 +854,8 @@ void Exchange::OnTimer(short) noexcept {
 // waits for us, nor when the loop has stood still.
 Exchange::Blame Exchange::BlameForTime() const noexcept {
   const Instant now = core_.services.loop.now();
-  const bool stood_still = now - core_.services.tick_due > kStall ||
-                           core_.services.stalled_at >= connect_began_;
+  const bool stood_still =
+      now - core_.services.tick_due > kStall || core_.services.stalled_at >= connect_began_;
   const bool answered = core_.backend && !core_.backend->connecting() && core_.backend->HasInput();
   return stood_still || answered ? Blame::kUs : Blame::kBackend;
 }

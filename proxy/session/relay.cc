@@ -529,8 +529,9 @@ bool Relay::SwallowPong(Side from, Bytes frame_end) noexcept {
   return true;
 }
 
-// True for a side that was pinged while bytes were on their way to it, has taken some of them since,
-// and has not come to the ping yet. One whose kernel has taken the ping could have answered it.
+// True for a side that was pinged while bytes were on their way to it, has taken some of them
+// since, and has not come to the ping yet. One whose kernel has taken the ping could have answered
+// it.
 bool Relay::IsReadingOn(Side side) noexcept {
   // What is on its way may be more than has come from the other side: our own frames, and what TLS
   // adds.

@@ -312,8 +312,9 @@ TEST_F(RatesTest, TheEndOfAFloodIsSeen) {
 
 // A pong of ours goes no further, but one that comes again and again is a flood like any other.
 TEST_F(RatesTest, AnAnswerThatIsGivenAgainAndAgainIsCounted) {
-  Start("heartbeat.client.interval = \"100ms\"\nheartbeat.backend.interval = \"0s\"\n"
-        "limits.control_frames_per_second = 50");
+  Start(
+      "heartbeat.client.interval = \"100ms\"\nheartbeat.backend.interval = \"0s\"\n"
+      "limits.control_frames_per_second = 50");
   RelayedSession s = OpenSession(*proxy, backend);
   const Frame ping = s.client.ReadFrame();
   ASSERT_EQ(ping.opcode, kPing);
@@ -514,8 +515,7 @@ bool HasUbsan(const ProxyProcess& proxy) {
 
 TEST(OutOfDescriptors, WhoIsThereGoesOnAndTheAdminAddressAnswers) {
   RawBackend backend;
-  ProxyProcess proxy(
-      Config{.backends = {backend.port()}, .limits = "max_connections = 10000\n"});
+  ProxyProcess proxy(Config{.backends = {backend.port()}, .limits = "max_connections = 10000\n"});
   RelayedSession s = OpenSession(proxy, backend);
   if (HasUbsan(proxy)) {
     // It makes a pipe to look at an object, and takes that it cannot for a broken object.

@@ -77,7 +77,7 @@ class Session : public Participant {
   std::uint32_t uid_ = 0;
   std::uint32_t incarnation_ = 0;
   Nanoseconds asked_at_ = 0;  // when its request came
-  int close_code_ = 0;  // of the CLOSE that came; 0: none
+  int close_code_ = 0;        // of the CLOSE that came; 0: none
   std::uint64_t sent_ = 0;
   double due_ = 0;  // nanoseconds; when the next message is
   Sequence received_;

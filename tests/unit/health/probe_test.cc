@@ -25,7 +25,8 @@ class ProbeTest : public testing::Test, protected ProbeSink {
   CheckResult Run(const Check& check, std::uint16_t port) {
     const auto address = net::Address::FromNumeric("127.0.0.1", port);
     result_.reset();
-    auto probe = std::make_unique<Probe>(loop_, check, plain_, *address, static_cast<ProbeSink&>(*this));
+    auto probe =
+        std::make_unique<Probe>(loop_, check, plain_, *address, static_cast<ProbeSink&>(*this));
     loop_.Post([&probe] { probe->Start(); });
     loop_.Run();
     return result_.value_or(CheckResult{false, "none"});
@@ -132,7 +133,8 @@ TEST_F(ProbeTest, EndsQuietlyWhenItsOwnerDoes) {
   const Check check = Of(CheckType::kHttp);
   const auto address = net::Address::FromNumeric("127.0.0.1", backend.port());
   const ProbeTls plain;
-  auto probe = std::make_unique<Probe>(loop, check, plain, *address, static_cast<ProbeSink&>(*this));
+  auto probe =
+      std::make_unique<Probe>(loop, check, plain, *address, static_cast<ProbeSink&>(*this));
   probe->Start();
   probe.reset();
   backend.Accept().ExpectEnd();
