@@ -8,7 +8,6 @@ is seldom idle, times may be longer by NOISE_MS.
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "deploy"))
 from lab import (LONG, SLUICE, TOOLS, LabCase, Tool, configuration, sized,  # noqa: E402
                  wait_for)
 
-__all__ = ["Crowd", "Flood", "LONG", "PressureCase", "Probe", "WINDOW", "configuration", "knows",
+__all__ = ["Crowd", "Flood", "LONG", "PressureCase", "Probe", "WINDOW", "configuration",
            "median", "sized", "wait_for"]
 
 NOISE_MS = sized(30, 0)
@@ -100,14 +99,6 @@ class Flood:
 
 def median(windows):
     return sorted(windows, key=lambda one: one["p99_ms"])[len(windows) // 2]
-
-
-def knows(folder, text):
-    """Whether the binary takes that configuration."""
-    file = folder / "asked.toml"
-    file.write_text(text)
-    return subprocess.run([SLUICE, "check", "-c", file], stdin=subprocess.DEVNULL,
-                          capture_output=True, check=False).returncode == 0
 
 
 class PressureCase(LabCase):

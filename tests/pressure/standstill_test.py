@@ -8,7 +8,7 @@ import signal
 import time
 import unittest
 
-from pressure import PressureCase, configuration, knows, sized, wait_for
+from pressure import PressureCase, configuration, sized, wait_for
 
 SESSIONS = sized(150, 400)
 ROUNDS = sized(2, 10)
@@ -27,9 +27,8 @@ outlier = { ejection_time = "500ms", max_ejection_time = "1s" }
 class StandstillTest(PressureCase):
     def test_nobody_hangs_and_everybody_comes_home(self):
         pools = {"app": self.start_backends(NAMES, "--rate", RATE)}
-        health = HEALTH if knows(self.folder, configuration(pools, pool_keys=HEALTH)) else ""
         self.start_sluice(configuration(
-            pools, pool_keys='bounded_load = 0\nslow_start = "0s"\n' + health,
+            pools, pool_keys='bounded_load = 0\nslow_start = "0s"\n' + HEALTH,
             route=f'heartbeat.interval = "{INTERVAL_MS}ms"\nheartbeat.timeout = "{TIMEOUT_MS}ms"\n'
                   'handshake_timeout = "1s"'))
         client = self.start_client("client", "--sessions", SESSIONS, "--rate", 2, "--ramp", 1000,
