@@ -11,6 +11,7 @@ Reports and logs are left in build/test-results/. Needs the builds that `./dev t
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
 import fnmatch
 import json
@@ -34,8 +35,8 @@ NODE = ROOT / f"tests/e2e/node_modules/node-linux-{NODE_ARCHITECTURE}/bin/node"
 
 # Each of these has to exist: a folder whose tests are no longer built is a failure, not a gap.
 # Others that the build makes are run as well.
-UNIT_FOLDERS = ["base", "net", "http", "ws", "balance", "drain", "log", "metrics", "config",
-                "routing", "discovery", "tls", "session", "admin", "takeover", "systemd", "server",
+UNIT_FOLDERS = ["base", "net", "proxy_protocol", "http", "ws", "balance", "health", "drain", "log",
+                "metrics", "config", "routing", "discovery", "tls", "session", "admin", "takeover", "systemd", "server",
                 "demo", "cli", "bench"]
 INTEGRATION_PRESETS = ["release", "asan", "tsan"]
 # The tests of tests/deploy whose size depends on SLUICE_DEPLOY_LONG.
@@ -55,6 +56,8 @@ class Suite:
     # False: the command leaves no report; its exit status is the one test of the suite.
     reports: bool = True
     needs: list = dataclasses.field(default_factory=list)  # files without which it cannot run
+    # Waits more than it computes: may run beside the next one of its kind.
+    beside: bool = False
 
 
 @dataclasses.dataclass
@@ -148,6 +151,7 @@ def integration_suites():
         prefix = without_address_randomisation() if preset == "tsan" else []
         suite = gtest_suite(f"integration_{preset}", tests, 600, environment, prefix)
         suite.needs.append(binary)
+        suite.beside = preset != "release"
         suites.append(suite)
     return suites
 
@@ -422,6 +426,15 @@ def run_unittest(path, report):
     return 0 if result.wasSuccessful() else 1
 
 
+def batches(suites):
+    """The suites in their order, two together where both may run beside another."""
+    rest = list(suites)
+    while rest:
+        size = 2 if len(rest) > 1 and rest[0].beside and rest[1].beside else 1
+        yield rest[:size]
+        rest = rest[size:]
+
+
 def main():
     parser = argparse.ArgumentParser(description="Runs the test suites and adds up their reports.")
     parser.add_argument("--long", action="store_true",
@@ -450,17 +463,21 @@ def main():
     RESULTS.mkdir(parents=True, exist_ok=True)
     total = Outcome()
     failures = []
-    for suite in suites:
-        print(f"{suite.name:<28}", end="", flush=True)
-        outcome = run(suite)
-        print(f"{'FAIL' if outcome.failed else 'ok':<5}{outcome.passed:5} passed"
-              f"{outcome.failed:4} failed{outcome.seconds:8.1f} s"
-              + (f"  ({outcome.skipped} skipped)" if outcome.skipped else ""), flush=True)
-        total.passed += outcome.passed
-        total.failed += outcome.failed
-        total.seconds += outcome.seconds
-        if outcome.failed:
-            failures.append((suite, outcome))
+    started = time.monotonic()
+    for batch in batches(suites):
+        print(f"{batch[0].name:<28}", end="", flush=True)
+        with concurrent.futures.ThreadPoolExecutor(len(batch)) as pool:
+            outcomes = list(pool.map(run, batch))
+        for suite, outcome in zip(batch, outcomes):
+            name = "" if suite is batch[0] else f"{suite.name:<28}"
+            print(f"{name}{'FAIL' if outcome.failed else 'ok':<5}{outcome.passed:5} passed"
+                  f"{outcome.failed:4} failed{outcome.seconds:8.1f} s"
+                  + (f"  ({outcome.skipped} skipped)" if outcome.skipped else ""), flush=True)
+            total.passed += outcome.passed
+            total.failed += outcome.failed
+            if outcome.failed:
+                failures.append((suite, outcome))
+    total.seconds = time.monotonic() - started
 
     for suite, outcome in failures:
         print(f"\n--- {suite.name} ---")

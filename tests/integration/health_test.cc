@@ -295,6 +295,38 @@ TEST_F(HomeDrainTest, LeavesADrainThatSomebodyOrderedAlone) {
   EXPECT_EQ(Homes(), std::vector<std::string>(20, "two"));
 }
 
+// Checks that are wrong about one backend are wrong about all.
+constexpr std::string_view kWrongChecks =
+    "slow_start = \"0s\"\nhealth = { type = \"http\", status = 204, interval = \"100ms\", rise = 1, "
+    "fall = 1 }\n";
+
+TEST(Panic, ChecksThatFailEverywhereKeepNobodyOut) {
+  EchoBackend one("one");
+  EchoBackend two("two");
+  ProxyProcess proxy(Config{.backends = {one.port(), two.port()},
+                            .pool = std::string(kWrongChecks) + "on_down = \"drain\""});
+  RawClient early = ConnectWebSocket(proxy.port());
+  proxy.AwaitMetric("sluice_backend_up", 0);
+  RawClient late = ConnectWebSocket(proxy.port());
+  late.SendFrame(kText, "served");
+  EXPECT_EQ(late.ReadFrame().payload, "served");
+  EXPECT_GE(proxy.Metric("sluice_picks_total{how=\"panic\"}"), 1);
+  EXPECT_LE(proxy.Metric("sluice_backend_draining"), 1) << "the last one is not emptied";
+}
+
+TEST(Panic, MayBeToRefuse) {
+  EchoBackend one("one");
+  EchoBackend two("two");
+  ProxyProcess proxy(Config{.backends = {one.port(), two.port()},
+                            .pool = std::string(kWrongChecks) + "panic = \"refuse\""});
+  proxy.AwaitMetric("sluice_backend_up", 0);
+  RawClient client(proxy.port());
+  const HttpMessage answer = client.Upgrade();
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_TRUE(answer.Has("Retry-After"));
+  EXPECT_EQ(proxy.Metric("sluice_picks_total{how=\"panic\"}"), 0);
+}
+
 TEST(BackendCheck, AReloadWithoutChecksTakesTheVerdictBack) {
   EchoBackend good;
   const ClosedPort closed;
