@@ -77,7 +77,7 @@ BackendSet::BackendSet(Options options, std::vector<Backend> backends)
   }
   if (const double rate = options_.handshake_rate; rate > 0) {
     const auto second = static_cast<std::uint64_t>(std::ceil(rate));
-    handshake_rate_ = TokenBucket::Rate::Of(
+    handshake_rate_ = SharedTokenBucket::Rate::Of(
         rate, options_.handshake_burst > 0 ? options_.handshake_burst : second);
   }
   if (options_.policy == Policy::kRoundRobin) {

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "proxy/balance/failure_count.h"
-#include "proxy/balance/token_bucket.h"
+#include "proxy/balance/shared_token_bucket.h"
 #include "proxy/base/clock.h"
 #include "proxy/base/random.h"
 
@@ -46,9 +46,9 @@ struct BackendState {
   std::atomic<bool> draining{false};  // true: gets nothing new, what it has is being closed
   // When it began to take its share anew, in nanoseconds of Instant; 0: never. See slow_start.
   std::atomic<std::int64_t> ramp_from{0};
-  TokenBucket handshakes;   // what handshake_rate leaves of new sessions
-  ComebackQueue comebacks;  // of those that it has refused
-  FailureCount failures;    // what sessions see going wrong; too much of it in a row: ejected
+  SharedTokenBucket handshakes;  // what handshake_rate leaves of new sessions
+  ComebackQueue comebacks;       // of those that it has refused
+  FailureCount failures;         // what sessions see going wrong; too much of it in a row: ejected
 
   void BeginRamp(Instant now) noexcept { ramp_from.store(NanosOf(now), std::memory_order_relaxed); }
 
@@ -244,9 +244,9 @@ class BackendSet {
 
   Options options_;
   std::vector<Backend> backends_;
-  TokenBucket::Rate handshake_rate_;  // interval 0: none
-  std::vector<Entry> entries_;        // by group, then name: a tie goes to the lower name
-  std::vector<Group> groups_;         // from the lowest on; empty without backends
+  SharedTokenBucket::Rate handshake_rate_;  // interval 0: none
+  std::vector<Entry> entries_;              // by group, then name: a tie goes to the lower name
+  std::vector<Group> groups_;               // from the lowest on; empty without backends
   double weight_sum_ = 0;
   bool weights_are_equal_ = true;
   std::vector<std::uint32_t> schedule_;  // kRoundRobin: one period of turns, into entries_

@@ -104,9 +104,9 @@ struct Core {
     return side == Side::kClient ? client : *backend;
   }
 
-  // The source is not read while more than this waits for the destination. One read may come on
-  // top: kUsualRead, or the whole scratch buffer the first time that a stream which flowed is held
-  // up, or what one splice left in a pipe.
+  // The source is not read while more than this waits for the destination. What a read has brought
+  // while nothing waited yet is held whole: kUsualRead, or the whole scratch buffer of a stream
+  // that flowed until then, or what one splice left in a pipe.
   [[nodiscard]] std::size_t high_watermark() const noexcept {
     return config().limits.out_buffer / 2;
   }

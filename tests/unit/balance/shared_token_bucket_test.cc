@@ -1,7 +1,7 @@
 // Proves the bound of the token bucket: in no span of time does it give more than its burst and the
 // rate times that span, whoever asks and however often; and that what it refuses comes back as fast
 // as it can be served.
-#include "proxy/balance/token_bucket.h"
+#include "proxy/balance/shared_token_bucket.h"
 
 #include <algorithm>
 #include <atomic>
@@ -33,9 +33,9 @@ std::size_t MostIn(const std::vector<std::int64_t>& times, std::int64_t length) 
   return most;
 }
 
-TEST(TokenBucket, GivesItsBurstAtOnceAndThenOneAnInterval) {
-  const TokenBucket::Rate rate = TokenBucket::Rate::Of(10, 3);
-  TokenBucket bucket;
+TEST(SharedTokenBucket, GivesItsBurstAtOnceAndThenOneAnInterval) {
+  const SharedTokenBucket::Rate rate = SharedTokenBucket::Rate::Of(10, 3);
+  SharedTokenBucket bucket;
   for (int i = 0; i < 3; ++i) {
     EXPECT_TRUE(bucket.HasToken(rate, kStart));
     EXPECT_TRUE(bucket.Take(rate, kStart)) << i;
@@ -48,9 +48,9 @@ TEST(TokenBucket, GivesItsBurstAtOnceAndThenOneAnInterval) {
   EXPECT_NEAR(static_cast<double>(rate.interval), 0.1 * kSecond, 2);
 }
 
-TEST(TokenBucket, IsFullAgainAfterAPauseAndNoFuller) {
-  const TokenBucket::Rate rate = TokenBucket::Rate::Of(100, 5);
-  TokenBucket bucket;
+TEST(SharedTokenBucket, IsFullAgainAfterAPauseAndNoFuller) {
+  const SharedTokenBucket::Rate rate = SharedTokenBucket::Rate::Of(100, 5);
+  SharedTokenBucket bucket;
   for (const std::int64_t later : {std::int64_t{0}, kSecond, 3600 * kSecond}) {
     int taken = 0;
     while (bucket.Take(rate, kStart + later)) {
@@ -60,12 +60,12 @@ TEST(TokenBucket, IsFullAgainAfterAPauseAndNoFuller) {
   }
 }
 
-TEST(TokenBucket, NeverGivesMoreThanItsRateInAnySpan) {
+TEST(SharedTokenBucket, NeverGivesMoreThanItsRateInAnySpan) {
   Random random(5);
   for (const double per_second : {0.5, 7.0, 333.0, 20'000.0}) {
     for (const std::uint64_t burst : {1U, 4U, 50U}) {
-      const TokenBucket::Rate rate = TokenBucket::Rate::Of(per_second, burst);
-      TokenBucket bucket;
+      const SharedTokenBucket::Rate rate = SharedTokenBucket::Rate::Of(per_second, burst);
+      SharedTokenBucket bucket;
       std::vector<std::int64_t> given;
       std::int64_t now = kStart;
       for (int i = 0; i < 20'000; ++i) {
@@ -88,9 +88,9 @@ TEST(TokenBucket, NeverGivesMoreThanItsRateInAnySpan) {
   }
 }
 
-TEST(TokenBucket, ThreadsTogetherNeverGetMore) {
-  const TokenBucket::Rate rate = TokenBucket::Rate::Of(1000, 20);
-  TokenBucket bucket;
+TEST(SharedTokenBucket, ThreadsTogetherNeverGetMore) {
+  const SharedTokenBucket::Rate rate = SharedTokenBucket::Rate::Of(1000, 20);
+  SharedTokenBucket bucket;
   std::atomic<std::int64_t> clock{kStart};
   std::atomic<std::uint64_t> given{0};
   std::vector<std::thread> threads;
@@ -112,10 +112,10 @@ TEST(TokenBucket, ThreadsTogetherNeverGetMore) {
   EXPECT_GE(given.load(), 500U) << "a thread that loses a race tries again";
 }
 
-TEST(TokenBucket, ThreadsAtOneInstantGetTheBurst) {
+TEST(SharedTokenBucket, ThreadsAtOneInstantGetTheBurst) {
   for (int round = 0; round < 200; ++round) {
-    const TokenBucket::Rate rate = TokenBucket::Rate::Of(1, 7);
-    TokenBucket bucket;
+    const SharedTokenBucket::Rate rate = SharedTokenBucket::Rate::Of(1, 7);
+    SharedTokenBucket bucket;
     std::atomic<int> given{0};
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i) {
@@ -133,7 +133,7 @@ TEST(TokenBucket, ThreadsAtOneInstantGetTheBurst) {
 }
 
 TEST(ComebackQueue, SpreadsAStormOverTheTimeThatItTakes) {
-  const TokenBucket::Rate rate = TokenBucket::Rate::Of(100, 1);
+  const SharedTokenBucket::Rate rate = SharedTokenBucket::Rate::Of(100, 1);
   ComebackQueue queue;
   for (int i = 1; i <= 1000; ++i) {
     EXPECT_EQ(queue.Enter(rate, kStart), i * rate.interval);
@@ -144,7 +144,7 @@ TEST(ComebackQueue, SpreadsAStormOverTheTimeThatItTakes) {
 }
 
 TEST(ComebackQueue, HasAnEnd) {
-  const TokenBucket::Rate rate = TokenBucket::Rate::Of(10, 1);
+  const SharedTokenBucket::Rate rate = SharedTokenBucket::Rate::Of(10, 1);
   ComebackQueue queue;
   for (int i = 0; i < 5000; ++i) {
     EXPECT_LE(queue.Enter(rate, kStart), ComebackQueue::kLongest);

@@ -18,7 +18,7 @@ namespace sluice::balance {
   return std::chrono::nanoseconds(instant.time_since_epoch()).count();
 }
 
-class TokenBucket {
+class SharedTokenBucket {
  public:
   struct Rate {
     std::int64_t interval = 0;   // nanoseconds from one token to the next; > 0
@@ -59,7 +59,7 @@ class ComebackQueue {
 
   // Nanoseconds from now to the place of one more, at most kLongest: who finds the queue that long
   // does not lengthen it.
-  [[nodiscard]] std::int64_t Enter(const TokenBucket::Rate& rate, std::int64_t now) noexcept {
+  [[nodiscard]] std::int64_t Enter(const SharedTokenBucket::Rate& rate, std::int64_t now) noexcept {
     std::int64_t end = end_.load(std::memory_order_relaxed);
     std::int64_t place = 0;
     do {
