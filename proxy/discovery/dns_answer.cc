@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string_view>
 
@@ -157,18 +158,21 @@ Result<SrvAnswer> ParseSrv(Bytes message) {
   }
   SrvAnswer answer;
   answer.ttl = *ttl;
-  std::optional<std::uint16_t> lowest;
+  std::map<std::uint16_t, std::vector<SrvRecord>> by_priority;
   for (const ares_srv_reply* one = list; one != nullptr; one = one->next) {
     std::string target = HostName(one->host);
     // The root as a target says that the service is not there (RFC 2782).
-    if (target.empty() || one->port == 0 || (lowest && one->priority > *lowest)) {
-      continue;
+    if (!target.empty() && one->port != 0) {
+      by_priority[one->priority].push_back({std::move(target), one->port, one->weight});
     }
-    if (!lowest || one->priority < *lowest) {
-      answer.records.clear();
-      lowest = one->priority;
+  }
+  unsigned group = 0;
+  for (auto& [priority, records] : by_priority) {
+    for (SrvRecord& record : records) {
+      record.group = group;
+      answer.records.push_back(std::move(record));
     }
-    answer.records.push_back({std::move(target), one->port, one->weight});
+    group = std::min(group + 1, kLastGroup);
   }
   if (answer.records.empty()) {
     return Bad(ARES_ENODATA);

@@ -18,14 +18,18 @@ struct AddressAnswer {
   Millis ttl{0};                        // the least of all records of the answer
 };
 
+// Records of more priorities than that are in the last group together.
+inline constexpr unsigned kLastGroup = 15;
+
 struct SrvRecord {
   std::string target;  // a host name in lower case
   std::uint16_t port = 0;
   std::uint16_t weight = 0;
+  unsigned group = 0;  // rank of its priority number among those of the answer, at most kLastGroup
 };
 
 struct SrvAnswer {
-  std::vector<SrvRecord> records;  // of the lowest priority number; never empty
+  std::vector<SrvRecord> records;  // never empty
   Millis ttl{0};
 };
 

@@ -259,6 +259,7 @@ void DnsLookup::AskTargets() {
     Endpoint endpoint = EndpointOf(*target->address, record.port);
     endpoint.name = record.target + ":" + std::to_string(record.port);
     endpoint.weight = std::max<double>(record.weight, kLeastWeight);
+    endpoint.group = record.group;
     found.endpoints.push_back(std::move(endpoint));
   }
   if (found.endpoints.empty()) {

@@ -13,6 +13,7 @@ struct Endpoint {
   std::string name;      // "10.0.0.7:9000", "[fd00::7]:9000", "ws1.chat.internal:9000"
   net::Address address;  // with its port
   double weight = 1;     // > 0
+  unsigned group = 0;    // by the priority of its SRV record
 };
 
 // The most that is taken of one answer.

@@ -104,6 +104,7 @@ class Discoverer::Source {
       backend.host = endpoint.address.Ip();
       backend.port = endpoint.address.port();
       backend.weight = endpoint.weight;
+      backend.group = endpoint.group;
     }
     if (outcome->dropped > 0 && (!known_ || *known_ != backends)) {
       spdlog::warn("discovery: too many backends pool={} name={} taken={} left_out={}", pool_,

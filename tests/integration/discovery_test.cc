@@ -228,18 +228,22 @@ TEST(DiscoveryByDns, AFailureChangesNothing) {
   ExpectEcho(client);
 }
 
-TEST(DiscoveryByDns, SrvRecordsTellPortsAndWeights) {
+TEST(DiscoveryByDns, SrvRecordsTellPortsWeightsAndGroups) {
   EchoBackend one("one", nullptr, "127.0.1.1");
   EchoBackend two("two", nullptr, "127.0.1.2");
   const std::string name = "_ws._tcp.chat.test";
   const DnsServer::Service first{name, "one.test", one.port(), 1, 3};
   const DnsServer::Service second{name, "two.test", two.port(), 1, 0};
-  const DnsServer::Service later{name, "two.test", 9, 2, 5};
-  DnsServer dns({{"one.test", "127.0.1.1"}, {"two.test", "127.0.1.2"}}, {first, second, later});
+  const DnsServer::Service later{name, "z.test", 9, 2, 5};
+  DnsServer dns({{"one.test", "127.0.1.1"}, {"two.test", "127.0.1.2"}, {"z.test", "127.0.1.3"}},
+                {first, second, later});
   ProxyProcess proxy(Dns(dns, "dns = \"" + name + "\", type = \"SRV\", max_ttl = \"100ms\""));
   const std::string one_name = "one.test:" + std::to_string(one.port());
   const std::string two_name = "two.test:" + std::to_string(two.port());
-  EXPECT_EQ(Names(proxy), (std::vector{one_name, two_name}));
+  EXPECT_EQ(Names(proxy), (std::vector<std::string>{one_name, two_name, "z.test:9"}));
+  for (const auto& backend : proxy.AskJson("GET", "/config")["pool"]["app"]["backends"]) {
+    EXPECT_EQ(backend["group"], backend["name"] == "z.test:9" ? 1 : 0);
+  }
   EXPECT_EQ(proxy.Metric("sluice_backend_weight{backend=\"" + one_name + "\"}"), 3);
   EXPECT_EQ(proxy.Metric("sluice_backend_weight{backend=\"" + two_name + "\"}"), 0.1);
   RawClient client = ConnectWebSocket(proxy.port());

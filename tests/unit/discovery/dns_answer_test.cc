@@ -4,7 +4,10 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <map>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -69,22 +72,39 @@ TEST(DnsAnswer, ATtlWithItsHighestBitIsNone) {
   EXPECT_EQ(ParseAddresses(AsBytes(message), AF_INET)->ttl, Millis(0));
 }
 
-TEST(DnsAnswer, TakesTheSrvRecordsOfTheLowestPriority) {
+TEST(DnsAnswer, RanksSrvRecordsByTheirPriority) {
   Message message;
   message.type = kTypeSrv;
   message.AddSrv("a.test", 60, 20, 1, 9000, "later.test")
       .AddSrv("a.test", 50, 10, 5, 9001, "One.Test")
       .AddSrv("a.test", 40, 10, 0, 9002, "two.test")
-      .AddSrv("a.test", 30, 30, 1, 9003, "last.test");
+      .AddSrv("a.test", 30, 30, 7, 9003, "last.test");
   const auto answer = ParseSrv(AsBytes(message.Bytes()));
   ASSERT_TRUE(answer.has_value());
   EXPECT_EQ(answer->ttl, Millis(30'000));
-  ASSERT_EQ(answer->records.size(), 2U);
+  std::map<std::string, std::tuple<unsigned, int, int>> seen;  // group, port, weight
   for (const SrvRecord& record : answer->records) {
-    const bool one = record.target == "one.test";
-    EXPECT_EQ(record.target, one ? "one.test" : "two.test");
-    EXPECT_EQ(record.port, one ? 9001 : 9002);
-    EXPECT_EQ(record.weight, one ? 5 : 0);
+    seen[record.target] = {record.group, record.port, record.weight};
+  }
+  EXPECT_EQ(seen, (decltype(seen){{"one.test", {0, 9001, 5}},
+                                  {"two.test", {0, 9002, 0}},
+                                  {"later.test", {1, 9000, 1}},
+                                  {"last.test", {2, 9003, 7}}}));
+}
+
+TEST(DnsAnswer, PutsTheSrvRecordsOfVeryManyPrioritiesIntoTheLastGroup) {
+  Message message;
+  message.type = kTypeSrv;
+  for (std::uint16_t i = 0; i < 40; ++i) {
+    message.AddSrv("a.test", 60, static_cast<std::uint16_t>(i * 3), 1,
+                   static_cast<std::uint16_t>(9000 + i), "t.test");
+  }
+  const auto answer = ParseSrv(AsBytes(message.Bytes()));
+  ASSERT_TRUE(answer.has_value());
+  ASSERT_EQ(answer->records.size(), 40U);
+  for (std::size_t i = 0; i < answer->records.size(); ++i) {
+    EXPECT_EQ(answer->records[i].port, 9000 + i);
+    EXPECT_EQ(answer->records[i].group, std::min<std::size_t>(i, kLastGroup));
   }
 }
 

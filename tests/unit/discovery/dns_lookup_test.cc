@@ -116,7 +116,7 @@ TEST_F(DnsLookupTest, AsksOverTcpWhereTheAnswerIsTruncated) {
 }
 
 TEST_F(DnsLookupTest, FindsTheTargetsOfSrvRecords) {
-  FakeDns& server = Serve([](const Question& q) {
+  Serve([](const Question& q) {
     Message answer = AnswerTo(q);
     if (q.type == kTypeSrv) {
       answer.AddSrv(q.name, 60, 1, 0, 9002, "two.test")
@@ -132,18 +132,22 @@ TEST_F(DnsLookupTest, FindsTheTargetsOfSrvRecords) {
     } else if (q.name == "six.test" && q.type == kTypeAaaa) {
       answer.Add(q.name, kTypeAaaa, 30,
                  std::string("\xFD\x00", 2) + std::string(13, '\0') + '\x07');
+    } else if (q.name == "later.test" && q.type == kTypeA) {
+      answer.AddA(q.name, 20, 0x0A000003);
     } else if (q.name == "gone.test") {
       answer.flags |= kNxDomain;
     }
     return Answers{answer.Bytes()};
   });
   EXPECT_EQ(TextOf(Ask(RecordType::kSrv)),
-            "one.test:9001=10.0.0.1:9001*30.0 one.test:9003=10.0.0.1:9003*5.00 "
-            "six.test:9004=[fd00::7]:9004*5.00 two.test:9002=10.0.0.2:9002*0.10");
-  for (const Question& question : server.questions()) {
-    EXPECT_NE(question.name, "later.test");
+            "later.test:9006=10.0.0.3:9006*5.00 one.test:9001=10.0.0.1:9001*30.0 "
+            "one.test:9003=10.0.0.1:9003*5.00 six.test:9004=[fd00::7]:9004*5.00 "
+            "two.test:9002=10.0.0.2:9002*0.10");
+  const auto answer = LookUp(Ask(RecordType::kSrv));
+  for (const Endpoint& one : answer->endpoints) {
+    EXPECT_EQ(one.group, one.name == "later.test:9006" ? 1U : 0U) << one.name;
   }
-  EXPECT_EQ(LookUp(Ask(RecordType::kSrv))->ttl, Millis(10'000));
+  EXPECT_EQ(answer->ttl, Millis(10'000));
 }
 
 TEST_F(DnsLookupTest, AsksForManyTargetsAFewAtATime) {
