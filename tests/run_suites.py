@@ -56,8 +56,7 @@ class Suite:
     # False: the command leaves no report; its exit status is the one test of the suite.
     reports: bool = True
     needs: list = dataclasses.field(default_factory=list)  # files without which it cannot run
-    # Waits more than it computes: may run beside the next one of its kind.
-    beside: bool = False
+    beside: int = 1  # so many of its kind may run at a time
 
 
 @dataclasses.dataclass
@@ -107,7 +106,10 @@ def unit_suites():
     names = {f"unit_{folder}" for folder in UNIT_FOLDERS}
     names |= {path.name for path in directory.glob("unit_*")}
     environment = test_preset_environment("asan")
-    return [gtest_suite(name, directory / name, 120, environment) for name in sorted(names)]
+    suites = [gtest_suite(name, directory / name, 120, environment) for name in sorted(names)]
+    for suite in suites:
+        suite.beside = 2  # as there are cores at least
+    return suites
 
 
 def soak_suite(churn):
@@ -151,7 +153,7 @@ def integration_suites():
         prefix = without_address_randomisation() if preset == "tsan" else []
         suite = gtest_suite(f"integration_{preset}", tests, 600, environment, prefix)
         suite.needs.append(binary)
-        suite.beside = preset != "release"
+        suite.beside = len(INTEGRATION_PRESETS)  # they wait more than they compute
         suites.append(suite)
     return suites
 
@@ -427,10 +429,13 @@ def run_unittest(path, report):
 
 
 def batches(suites):
-    """The suites in their order, two together where both may run beside another."""
+    """The suites in their order, together with those behind them that may run beside them."""
     rest = list(suites)
     while rest:
-        size = 2 if len(rest) > 1 and rest[0].beside and rest[1].beside else 1
+        most = rest[0].beside
+        size = 1
+        while size < min(most, len(rest)) and rest[size].beside == most:
+            size += 1
         yield rest[:size]
         rest = rest[size:]
 

@@ -253,6 +253,8 @@ TEST_F(RatesTest, OnLimitCloseEndsTheSessionWith1008) {
     EXPECT_EQ(s.client.ReadFrame().close_code(), 1008);
     s.client.Send(ClientClose(1008));
     s.client.ExpectEnd();
+    s.client.Close();
+    s.backend.Close();
     proxy->AwaitMetric("sluice_own_closes_total{cause=\"rate\"}", 1);
     EXPECT_EQ(proxy->AwaitAccessLog(1)[0]["reason"], "rate");
   }
@@ -410,6 +412,7 @@ TEST(IdleTimeout, EndsASessionInWhichNothingPasses) {
 TEST(IdleTimeout, SparesASessionThatSaysSomething) {
   RawBackend backend;
   ProxyProcess proxy(Config{.backends = {backend.port()},
+                            .server = "close_timeout = \"300ms\"",
                             .route = "idle_timeout = \"500ms\"\nheartbeat.interval = \"0s\""});
   RelayedSession s = OpenSession(proxy, backend);
   const auto until = steady_clock::now() + Millis(1500);

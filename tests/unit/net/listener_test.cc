@@ -138,7 +138,7 @@ TEST(Listener, RestsWhileThereAreNoDescriptors) {
   ::setrlimit(RLIMIT_NOFILE, &before);
   EXPECT_EQ(doorman.pauses, std::vector<int>(3, EMFILE));
   EXPECT_EQ(doorman.accepted.size(), 1U);
-  EXPECT_GE(Now() - began, Millis(100)) << "it did not rest between its attempts";
+  EXPECT_GE(Now() - began, Millis(40)) << "it did not rest between its attempts";
 }
 
 TEST(Socket, KnowsWhetherAConnectionIsMade) {
