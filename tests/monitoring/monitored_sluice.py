@@ -110,6 +110,12 @@ path = "/"
 pool = "echo"
 affinity = ["query:u", "ip"]
 
+[[route]]
+name = "silent"
+path = "/silent"
+pool = "echo"
+heartbeat.interval = "200ms"
+
 [pool.echo]
 backends = [
 {rows}]

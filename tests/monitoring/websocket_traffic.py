@@ -156,18 +156,18 @@ class RefusingBackend:
 class WebSocketClient:
     """A client of one session; `key` is what the proxy picks the backend by."""
 
-    def __init__(self, address, key, tls=None, session=None):
+    def __init__(self, address, key, tls=None, session=None, path="/socket"):
         self.socket = open_socket(address, tls, session)
         self.stream = self.socket.makefile("rb")
         try:
-            self.upgrade(key)
+            self.upgrade(key, path)
         except BaseException:
             self.end()
             raise
 
-    def upgrade(self, key):
+    def upgrade(self, key, path):
         nonce = base64.b64encode(os.urandom(16)).decode()
-        self.socket.sendall((f"GET /socket?u={key} HTTP/1.1\r\nHost: localhost\r\n"
+        self.socket.sendall((f"GET {path}?u={key} HTTP/1.1\r\nHost: localhost\r\n"
                              "Upgrade: websocket\r\nConnection: Upgrade\r\n"
                              f"Sec-WebSocket-Key: {nonce}\r\nSec-WebSocket-Version: 13\r\n"
                              "\r\n").encode())
@@ -246,15 +246,18 @@ class Traffic:
             "bad requests": self._bad_requests,
             "broken frames": self._broken_frames,
             "obedient backends": self._backend_tricks,
+            "silent sessions": self._silent_session,
         }
         self.rounds = dict.fromkeys(self._kinds, 0)
         self.failures = {}
         self._held = []
+        self._silent = None
         self._threads = []
 
     def start(self):
         for i in range(self.HELD_SESSIONS):
             self._held.append(WebSocketClient(self._plain, f"held-{i}"))
+        self._silent = WebSocketClient(self._plain, "silent", path="/silent")
         for kind, once in self._kinds.items():
             thread = threading.Thread(target=self._repeat, args=(kind, once), daemon=True)
             thread.start()
@@ -264,7 +267,7 @@ class Traffic:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        for client in self._held:
+        for client in [*self._held, self._silent]:
             client.close()
 
     def _repeat(self, kind, once):
@@ -287,6 +290,13 @@ class Traffic:
             for _ in range(4):
                 held.echo(TEXT, b"still here")
         client.close(1000)
+
+    def _silent_session(self):
+        """One that says nothing but what it is asked: both its sides are pinged."""
+        opcode, payload = read_frame(self._silent.stream)
+        if opcode != PING:
+            raise OSError("not asked")
+        self._silent.send(PONG, payload)
 
     def _tls_sessions(self):
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
