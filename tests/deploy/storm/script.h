@@ -39,7 +39,7 @@ struct ScriptFrame {
 class Script {
  public:
   // A ping of this size is the proxy's own: no script has one.
-  static constexpr std::size_t kForeignPing = 8;
+  static constexpr std::size_t kForeignPing = 16;
 
   explicit Script(const Shape& shape) : shape_(shape), dice_(shape.seed) { Next(); }
 
