@@ -297,7 +297,8 @@ TEST_F(HomeDrainTest, LeavesADrainThatSomebodyOrderedAlone) {
 
 // Checks that are wrong about one backend are wrong about all.
 constexpr std::string_view kWrongChecks =
-    "slow_start = \"0s\"\nhealth = { type = \"http\", status = 204, interval = \"100ms\", rise = 1, "
+    "slow_start = \"0s\"\nhealth = { type = \"http\", status = 204, interval = \"100ms\", rise = "
+    "1, "
     "fall = 1 }\n";
 
 TEST(Panic, ChecksThatFailEverywhereKeepNobodyOut) {
