@@ -25,9 +25,9 @@ health::Check CheckOf(const config::Pool& pool, const config::Backend& backend) 
                                                      : proxy_protocol::Version::kV2);
   }
   check.tls = pool.tls.has_value();
-  const std::string& listed = backend.listed_host.empty() ? backend.host : backend.listed_host;
-  check.host =
-      config.host.empty() ? config::HostPort{listed, backend.port, true}.Text() : config.host;
+  check.host = config.host.empty()
+                   ? config::HostPort{ListedHostOf(backend), backend.port, true}.Text()
+                   : config.host;
   check.least_status = config.least_status;
   check.most_status = config.most_status;
   check.ping = config.ping;
@@ -204,11 +204,7 @@ void BackendHealth::GoDown(Entry& entry, const std::string& error) {
   // One that drains already is emptied by whoever began that.
   // The last one is not emptied: its sessions have nowhere else to go, and checks that are wrong
   // about all backends must not end all sessions.
-  const bool others =
-      std::any_of(entries_.begin(), entries_.end(), [&](const std::unique_ptr<Entry>& one) {
-        return one->pool == entry.pool && one->state->IsInService();
-      });
-  if (entry.on_down == config::OnDown::kDrain && !stopped_ && others &&
+  if (entry.on_down == config::OnDown::kDrain && !stopped_ && HasInService(entry.pool) &&
       !entry.state->draining.load(std::memory_order_relaxed)) {
     entry.drain = drains_.Start(entry.pool, entry.name, entry.state, drain_options_, false);
   }
@@ -274,10 +270,14 @@ void BackendHealth::Return(Entry& entry) {
   spdlog::info("backend back pool={} backend={}", entry.pool, entry.name);
 }
 
-void BackendHealth::RelieveIfEmpty(std::string_view pool) {
-  const bool empty = std::none_of(entries_.begin(), entries_.end(), [&](const auto& one) {
+bool BackendHealth::HasInService(std::string_view pool) const {
+  return std::any_of(entries_.begin(), entries_.end(), [&](const auto& one) {
     return one->pool == pool && one->state->IsInService();
   });
+}
+
+void BackendHealth::RelieveIfEmpty(std::string_view pool) {
+  const bool empty = !HasInService(pool);
   for (const auto& entry : entries_) {
     if (empty && entry->pool == pool && entry->ejection.is_on()) {
       Return(*entry);

@@ -82,6 +82,7 @@ class BackendHealth {
   [[nodiscard]] Entry* Find(const balance::BackendState& state) const;
   void GoDown(Entry& entry, const std::string& error);
   void GoUp(Entry& entry);
+  [[nodiscard]] bool HasInService(std::string_view pool) const;
   void Return(Entry& entry);
 
   net::Loop& loop_;

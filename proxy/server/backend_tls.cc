@@ -15,6 +15,10 @@ std::vector<std::unique_ptr<tls::Destination>> DestinationsOf(const config::Pool
 
 }  // namespace
 
+const std::string& ListedHostOf(const config::Backend& backend) noexcept {
+  return backend.listed_host.empty() ? backend.host : backend.listed_host;
+}
+
 std::string ServerNameOf(const config::Pool& pool, const config::Backend& backend) {
   if (!backend.server_name.empty()) {
     return backend.server_name;
@@ -28,7 +32,7 @@ std::string ServerNameOf(const config::Pool& pool, const config::Backend& backen
                ? backend.name.substr(0, backend.name.rfind(':'))
                : pool.discover->dns;
   }
-  return backend.listed_host.empty() ? backend.host : backend.listed_host;
+  return ListedHostOf(backend);
 }
 
 tls::ClientContext::Options TlsOptions(const config::PoolTls& tls) {

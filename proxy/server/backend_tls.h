@@ -20,6 +20,9 @@
 
 namespace sluice::server {
 
+// The host of a backend as whoever listed it wrote it, looked up since or not.
+[[nodiscard]] const std::string& ListedHostOf(const config::Backend& backend) noexcept;
+
 // What the certificate of a backend has to be good for. REQUIRES: the pool has tls.
 [[nodiscard]] std::string ServerNameOf(const config::Pool& pool, const config::Backend& backend);
 

@@ -282,9 +282,7 @@ bool Relay::Splice(Side from) noexcept {
       source.bulk = moved->bytes >= kSpliceWorth;
       CountForwarded(from, moved->bytes);
       if (limits_rate_ && from == Side::kClient) {
-        const Instant now = core_.services.loop.now();
-        rates().NoteBytes(core_.route(facts_).config.limits, now, moved->bytes);
-        KeepRates(now);
+        KeepRates(moved->bytes);
       }
       break;
     case IoStatus::kWouldBlock:
@@ -399,9 +397,7 @@ void Relay::Take(Side from, Bytes bytes) noexcept {
   }
   CountMessages(from, run);
   if (limits_rate_ && from == Side::kClient) {
-    const Instant now = core_.services.loop.now();
-    rates().NoteBytes(core_.route(facts_).config.limits, now, bytes.size());
-    KeepRates(now);
+    KeepRates(bytes.size());
   }
   if (stage_ != Stage::kOpen && !done_) {
     Advance();
@@ -638,8 +634,12 @@ bool Relay::MayPass(ws::Opcode opcode) noexcept {
   return false;
 }
 
-// Called when something has come of a client whose messages or bytes are limited.
-void Relay::KeepRates(Instant now) noexcept {
+// Called when `count` bytes have come of a client whose messages or bytes are limited, and the
+// messages in them were noted.
+void Relay::KeepRates(std::size_t count) noexcept {
+  const Instant now = core_.services.loop.now();
+  const config::RouteLimits& limits = core_.route(facts_).config.limits;
+  rates().NoteBytes(limits, now, count);
   const Instant within_at = rates().within_at();
   if (within_at <= now || is_ending()) {
     return;
@@ -650,7 +650,7 @@ void Relay::KeepRates(Instant now) noexcept {
         .rate_limited[rates().is_over_by_bytes() ? Refused::kBytes : Refused::kMessages]
         .Add();
   }
-  if (core_.route(facts_).config.limits.on_limit == config::OnLimit::kClose) {
+  if (limits.on_limit == config::OnLimit::kClose) {
     CloseFor(metrics::OwnClose::kRate, kPolicyViolation, "too much at once");
     return;
   }

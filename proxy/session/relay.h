@@ -177,7 +177,7 @@ class Relay final : public net::Mortal {
   void CloseFor(metrics::OwnClose cause, std::uint16_t code, std::string_view reason) noexcept;
   [[nodiscard]] ClientRates& rates() noexcept;
   [[nodiscard]] bool MayPass(ws::Opcode opcode) noexcept;
-  void KeepRates(Instant now) noexcept;
+  void KeepRates(std::size_t count) noexcept;
   void OnWithinRates(short what) noexcept;
   [[nodiscard]] std::size_t ReadSize(Side side) noexcept;
   [[nodiscard]] bool Splice(Side from) noexcept;
