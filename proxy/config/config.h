@@ -111,7 +111,8 @@ struct Route {
   RouteLimits limits;
   unsigned retries = 2;              // further candidates after the first
   Millis handshake_timeout{10'000};  // from the request head to the backend's answer, upgrades
-  Millis response_timeout{120'000};  // plain HTTP: without progress in either direction
+  Millis response_timeout{120'000};      // plain HTTP: for the head of the answer
+  Millis response_idle_timeout{75'000};  // an answer under way: without progress
   std::uint16_t close_code = 0;      // 1012 or 1001; 0: [drain] close_code
   std::uint64_t refragment = 0;      // payload bytes of a frame towards the client; 0: as it came
   Heartbeats heartbeat;
@@ -146,6 +147,15 @@ enum class ProxyProtocol : std::uint8_t { kOff, kV1, kV2 };
 
 // What becomes of clients when no backend is in service.
 enum class Panic : std::uint8_t { kTryAll, kRefuse };
+
+// Connections to the backends of a pool that are kept for further plain requests. The default is
+// below the 5 s after which many servers, Node's among them, close an idle connection themselves.
+struct KeepAlive {
+  std::size_t max_idle = 64;   // for each worker and backend; 0: each serves one request
+  Millis idle_timeout{4'000};  // and what the backend announces, if that is less
+
+  bool operator==(const KeepAlive&) const = default;
+};
 
 // TLS to the backends of a pool.
 struct PoolTls {
@@ -227,6 +237,7 @@ struct Pool {
   std::uint64_t handshake_burst = 0;  // of them at once; 0: those of one second
   // What connections to its backends begin with.
   ProxyProtocol proxy_protocol = ProxyProtocol::kOff;
+  KeepAlive keep_alive;
   Health health;
   OnDown on_down = OnDown::kKeep;
   Outlier outlier;
@@ -243,6 +254,7 @@ struct Server {
   Millis header_timeout{10'000};
   Millis tls_timeout{5'000};
   Millis keep_alive_timeout{60'000};         // a client connection between two requests
+  std::uint32_t keep_alive_requests = 0;     // of one client connection; 0: no limit
   Millis close_timeout{5'000};               // waiting for a CLOSE or an EOF that is owed
   std::vector<std::string> trusted_proxies;  // CIDR blocks whose forwarding fields are believed
   std::string takeover_socket;  // path of a Unix socket, at most 107 bytes; empty: none
@@ -275,6 +287,9 @@ struct Drain {
   Millis ready_delay{0};
   Millis message_grace{2'000};
   double rate = 0;  // closes per second of the whole process; 0: no cap
+  // What an event stream that is ended tells its client to wait before it comes back, drawn between
+  // half and one and a half of it; 0: nothing.
+  Millis event_retry{0};
   std::uint16_t close_code = 1012;
   std::string reason = "service restart";
 

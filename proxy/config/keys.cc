@@ -12,7 +12,7 @@ constexpr auto kRoot =
     std::to_array<Key>({"server", "limits", "listener", "route", "pool", "drain", "admin", "log"});
 constexpr auto kServer =
     std::to_array<Key>({"workers", "header_timeout", "tls_timeout", "keep_alive_timeout",
-                        "close_timeout", "trusted_proxies", "takeover_socket"});
+                        "keep_alive_requests", "close_timeout", "trusted_proxies", "takeover_socket"});
 constexpr auto kLimits = std::to_array<Key>(
     {"max_connections", "connections_per_ip", "upgrades_per_ip", "upgrades_per_ip_burst",
      "max_handshakes", "max_head_bytes", "max_head_fields", "max_request_line", "early_data",
@@ -22,7 +22,8 @@ constexpr auto kListenerTls = std::to_array<Key>({"certificates", "min_version",
 constexpr auto kCertificate = std::to_array<Key>({"chain", "key"});
 constexpr auto kRoute = std::to_array<Key>(
     {"name", "host", "path", "pool", "upgrades", "affinity", "affinity_cookie", "origins",
-     "require_origin", "limits", "retries", "handshake_timeout", "response_timeout", "close_code",
+     "require_origin", "limits", "retries", "handshake_timeout", "response_timeout",
+     "response_idle_timeout", "close_code",
      "refragment", "heartbeat", "idle_timeout", "on_slow", "slow_timeout"});
 constexpr auto kRouteLimits =
     std::to_array<Key>({"max_message_bytes", "max_frame_bytes", "max_frames_per_message",
@@ -32,12 +33,13 @@ constexpr auto kHeartbeat = std::to_array<Key>({"interval", "timeout", "client",
 constexpr auto kSideHeartbeat = std::to_array<Key>({"interval", "timeout"});
 constexpr auto kPool = std::to_array<Key>(
     {"balance", "bounded_load", "connect_timeout", "slow_start", "group_threshold", "panic",
-     "handshake_rate", "handshake_burst", "proxy_protocol", "backends", "discover", "health",
+     "handshake_rate", "handshake_burst", "proxy_protocol", "keep_alive", "backends", "discover", "health",
      "on_down", "outlier", "tls"});
 constexpr auto kBackend =
     std::to_array<Key>({"name", "address", "weight", "group", "max_connections", "server_name"});
 constexpr auto kPoolTls =
     std::to_array<Key>({"ca", "server_name", "certificate", "verify", "min_version"});
+constexpr auto kKeepAlive = std::to_array<Key>({"max_idle", "idle_timeout"});
 constexpr auto kHealth = std::to_array<Key>(
     {"type", "path", "host", "status", "interval", "timeout", "rise", "fall", "ping"});
 constexpr auto kOutlier =
@@ -46,7 +48,8 @@ constexpr auto kDiscover =
     std::to_array<Key>({"dns", "port", "type", "servers", "timeout", "min_ttl", "max_ttl", "file"});
 constexpr auto kBackendsFile = std::to_array<Key>({"backends"});
 constexpr auto kDrain = std::to_array<Key>(
-    {"window", "grace", "ready_delay", "message_grace", "rate", "close_code", "reason"});
+    {"window", "grace", "ready_delay", "message_grace", "rate", "event_retry", "close_code",
+     "reason"});
 constexpr auto kAdmin = std::to_array<Key>({"address", "token_file", "tls"});
 constexpr auto kAdminTls = std::to_array<Key>({"certificates", "min_version"});
 constexpr auto kLog = std::to_array<Key>({"level", "access", "query", "queue"});
@@ -67,6 +70,7 @@ constexpr std::array kTables{
     KeyTable{"pool.*.backends", kBackend},
     KeyTable{"pool.*.tls", kPoolTls},
     KeyTable{"pool.*.tls.certificate", kCertificate},
+    KeyTable{"pool.*.keep_alive", kKeepAlive},
     KeyTable{"pool.*.health", kHealth},
     KeyTable{"pool.*.outlier", kOutlier},
     KeyTable{"pool.*.discover", kDiscover},

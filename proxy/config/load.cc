@@ -200,6 +200,7 @@ void Loader::ReadServer() {
   in->ReadDuration("header_timeout", out.header_timeout, kShortest, kLongest);
   in->ReadDuration("tls_timeout", out.tls_timeout, kShortest, kLongest);
   in->ReadDuration("keep_alive_timeout", out.keep_alive_timeout, kShortest, kDay);
+  in->ReadCount("keep_alive_requests", out.keep_alive_requests, 0, 1'000'000'000);
   in->ReadDuration("close_timeout", out.close_timeout, kShortest, kLongest);
   for (const TextItem& item : in->Texts("trusted_proxies")) {
     if (auto block = ParseCidr(item.text)) {
@@ -251,6 +252,7 @@ void Loader::ReadDrain() {
   ReadCloseCode(*in, out.close_code);
   // Slower than one close in 100 s is a mistyped cap: the window decides long before it.
   in->ReadNumber("rate", out.rate, 0.01, 1e6, "no cap");
+  in->ReadDuration("event_retry", out.event_retry, Millis(100), kLongest, "none");
   if (out.window + out.grace == Millis(0)) {
     in->AddMistake("grace",
                    "window and grace are both zero, so every client would be cut without a CLOSE; "
@@ -520,6 +522,10 @@ void Loader::ReadPools() {
     } else {
       ReadBackends(in, out);
     }
+    if (const auto keep = in.Table("keep_alive", "pool.*.keep_alive", "a table")) {
+      keep->ReadCount("max_idle", out.keep_alive.max_idle, 0, 10'000);
+      keep->ReadDuration("idle_timeout", out.keep_alive.idle_timeout, kShortest, kLongest);
+    }
     ReadHealth(in, out);
     ReadOutlier(in, out.outlier);
     config_.pools.push_back(std::move(out));
@@ -769,6 +775,7 @@ void Loader::ReadRoute(const TableReader& in, Route& out) {
   in.ReadCount("retries", out.retries, 0, 16);
   in.ReadDuration("handshake_timeout", out.handshake_timeout, kShortest, kLongest);
   in.ReadDuration("response_timeout", out.response_timeout, kShortest, kDay);
+  in.ReadDuration("response_idle_timeout", out.response_idle_timeout, kShortest, kDay);
   ReadCloseCode(in, out.close_code);
   in.ReadSize("refragment", out.refragment, kKiB, kGiB, "off");
   if (const auto heartbeat = in.Table("heartbeat", "route.heartbeat", "a table")) {

@@ -203,6 +203,9 @@ struct alignas(64) BackendBlock {
   Histogram<kLatencyBounds> connect_seconds;
   PerEnum<PickHow, Counter> picks;  // the pool's, counted at the backend taken
   PerEnum<BackendTlsResult, Counter> tls_handshakes;
+  Gauge idle;      // connections that wait for another request
+  Counter reused;  // requests that went over one of these
+  Counter stale;   // such requests that were sent again: the connection had ended
 };
 
 enum class TlsResult : std::uint8_t { kOk, kFailed, kTimeout, kCount };

@@ -574,6 +574,24 @@ void AppendBackends(Families& out, const BackendTable& backends, const PickTable
                     shards->blocks, [](const auto& b) -> auto& { return b.retries; }));
   }
 
+  FamilyFiller reused =
+      CounterFamily(out, "sluice_backend_reused_total",
+                    "Plain requests sent over a connection that an earlier one had left.");
+  FamilyFiller stale = CounterFamily(
+      out, "sluice_backend_stale_total",
+      "Plain requests sent again because the connection they reused had ended meanwhile.");
+  FamilyFiller idle = GaugeFamily(out, "sluice_backend_idle_connections",
+                                  "Connections kept for further plain requests.");
+  for (const auto& [key, shards] : backends) {
+    const Labels labels{{"pool", key.first}, {"backend", key.second}};
+    reused.Add(labels, Sum(
+                           shards->blocks, [](const auto& b) -> auto& { return b.reused; }));
+    stale.Add(labels, Sum(
+                          shards->blocks, [](const auto& b) -> auto& { return b.stale; }));
+    idle.Add(labels, Sum(
+                         shards->blocks, [](const auto& b) -> auto& { return b.idle; }));
+  }
+
   FamilyFiller picks = CounterFamily(
       out, "sluice_picks_total",
       "Backends chosen: home is the first choice, overflow passed a backend that is full or above "

@@ -303,17 +303,17 @@ void Conn::OnEvent(short what) noexcept {
       NotePending();
     }
     UpdateInterest();
-    sink_.OnConnected(*this, error);
+    sink_->OnConnected(*this, error);
     return;
   }
   if ((what & EV_WRITE) != 0) {
     Flush();
     NotePending();
     UpdateInterest();
-    sink_.OnWritable(*this);
+    sink_->OnWritable(*this);
   }
   if ((what & EV_READ) != 0 && open() && !read_ended_ && paused_ == 0) {
-    sink_.OnReadable(*this);
+    sink_->OnReadable(*this);
   }
 }
 

@@ -51,7 +51,7 @@ enum class Pause : std::uint8_t {
 
 class Conn final : public Mortal {
  public:
-  Conn(Loop& loop, ConnSink& sink) noexcept : loop_(loop), sink_(sink) {}
+  Conn(Loop& loop, ConnSink& sink) noexcept : loop_(loop), sink_(&sink) {}
   ~Conn() override { Close(); }
 
   // Takes over a connected socket and begins to read. `transport` may be null: plain.
@@ -67,6 +67,9 @@ class Conn final : public Mortal {
   // Takes the transport's handshake one step further; see Transport::Handshake.
   // REQUIRES: there is a transport, and its handshake is not done.
   [[nodiscard]] IoStatus Handshake() noexcept;
+
+  // From here on `sink` is told: the conn has another owner.
+  void ReportTo(ConnSink& sink) noexcept { sink_ = &sink; }
 
   // One read of at most into.size() bytes. After kEof or kError the conn is not read again.
   [[nodiscard]] IoResult Read(std::span<std::byte> into) noexcept;
@@ -152,7 +155,7 @@ class Conn final : public Mortal {
 
   // Two of these make most of an idle session's memory.
   Loop& loop_;
-  ConnSink& sink_;
+  ConnSink* sink_;
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Backlog> backlog_;  // null: nothing waits here
   UniqueFd fd_;

@@ -171,7 +171,8 @@ Json RouteJson(const config::Route& route) {
            {"refragment", FormatSize(route.refragment)},
            {"retries", route.retries},
            {"handshake_timeout", FormatDuration(route.handshake_timeout)},
-           {"response_timeout", FormatDuration(route.response_timeout)}};
+           {"response_timeout", FormatDuration(route.response_timeout)},
+           {"response_idle_timeout", FormatDuration(route.response_idle_timeout)}};
   if (route.close_code != 0) {
     out["close_code"] = route.close_code;
   }
@@ -244,6 +245,9 @@ Json PoolJson(const config::Pool& pool) {
            {"handshake_burst", pool.handshake_burst},
            {"connect_timeout", FormatDuration(pool.connect_timeout)},
            {"proxy_protocol", Name(pool.proxy_protocol)},
+           {"keep_alive",
+            {{"max_idle", pool.keep_alive.max_idle},
+             {"idle_timeout", FormatDuration(pool.keep_alive.idle_timeout)}}},
            {"health",
             {{"type", Name(health.type)},
              {"path", health.path},
@@ -292,6 +296,7 @@ std::string ConfigJson(const config::Config& config) {
                    {"header_timeout", FormatDuration(config.server.header_timeout)},
                    {"tls_timeout", FormatDuration(config.server.tls_timeout)},
                    {"keep_alive_timeout", FormatDuration(config.server.keep_alive_timeout)},
+                   {"keep_alive_requests", config.server.keep_alive_requests},
                    {"close_timeout", FormatDuration(config.server.close_timeout)},
                    {"trusted_proxies", config.server.trusted_proxies},
                    {"takeover_socket", config.server.takeover_socket}};
@@ -312,6 +317,7 @@ std::string ConfigJson(const config::Config& config) {
                   {"ready_delay", FormatDuration(config.drain.ready_delay)},
                   {"message_grace", FormatDuration(config.drain.message_grace)},
                   {"rate", config.drain.rate},
+                  {"event_retry", FormatDuration(config.drain.event_retry)},
                   {"close_code", config.drain.close_code},
                   {"reason", config.drain.reason}};
   out["admin"] = AdminJson(config.admin);

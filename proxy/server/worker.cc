@@ -58,7 +58,8 @@ Worker::Worker(std::size_t index, Shared& shared, log::AccessLog& access_log,
                 Instant(),
                 Instant(),
                 shared.ping_secret,
-                &tls_buffers_} {
+                &tls_buffers_,
+                &idle_conns_} {
   loop_.ShareBuffered(shared.in_use.buffered);
 }
 
@@ -120,6 +121,7 @@ void Worker::Apply(WorkerUpdate update) {
   const http::HeadLimits& limits = update.view->snapshot->head_limits;
   services_.request_parser = http::RequestParser(limits);
   services_.response_parser = http::ResponseParser(limits);
+  idle_conns_.Clear();  // other addresses, other TLS, or none
   services_.view = std::move(update.view);
   for (WorkerListener& listener : update.listeners) {
     Listen(std::move(listener));
@@ -156,6 +158,7 @@ void Worker::OnAcceptPaused(net::Listener&, int sys_errno) noexcept {
                              : sys_errno == ENOMEM ? AcceptPause::kEnomem
                                                    : AcceptPause::kEnobufs;
   services_.block.accept_paused[reason].Add();
+  idle_conns_.Clear();  // their descriptors are worth more to whoever waits
 }
 
 void Worker::OnLasting(session::Session& session) noexcept {
@@ -248,6 +251,7 @@ void Worker::OnTick(short) noexcept {
   busy_micros_ = busy;
   services_.block.out_buffer_bytes.Set(loop_.buffered());
   ++tls_buffers_.second;
+  idle_conns_.Sweep(now);
   services_.tick_due = now + kTick;
   tick_.Arm<&Worker::OnTick>(loop_.base(), kTick, this);
 }
@@ -288,6 +292,7 @@ void Worker::StartBackendDrain(const std::shared_ptr<BackendDrain>& drain) {
   const bool posted = loop_.Post([this, drain] {
     DropCloser([&](const BackendCloser& closer) { return closer.drain()->state == drain->state; });
     const balance::BackendState* state = drain->state.get();
+    idle_conns_.CloseTo(*state);
     std::vector<session::Session*> mine;
     for (const Held& held : sessions_) {
       if (held.session->backend_state() == state && held.session->lasting()) {

@@ -16,6 +16,7 @@
 #include "proxy/net/listener.h"
 #include "proxy/server/backend_closer.h"
 #include "proxy/server/close_schedule.h"
+#include "proxy/session/idle_conns.h"
 #include "proxy/session/services.h"
 #include "proxy/session/session.h"
 #include "proxy/tls/tls_transport.h"
@@ -127,6 +128,7 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   Random random_;
   tls::SharedBuffers tls_buffers_;
   session::Services services_;
+  session::IdleConns idle_conns_{loop_};  // after services_: their TLS needs its view
   std::vector<Listening> listeners_;  // a few: one for each listener of the configuration
   std::vector<Held> sessions_;        // by Session::slot
   std::uint64_t next_session_ = 0;

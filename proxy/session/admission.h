@@ -33,6 +33,7 @@ struct Admission {
   std::uint64_t key_hash = 0;   // of the affinity key
   std::string_view key_source;  // static: "cookie", "header", "query", "path" or "ip"
   bool sticky = false;          // the key is a cookie of ours: load does not move the client
+  bool last = false;            // no further request is taken on the connection
   bool issue_cookie = false;    // the route's affinity cookie is to be set with the answer
 };
 

@@ -9,6 +9,7 @@
 #include "proxy/log/log.h"
 #include "proxy/net/socket.h"
 #include "proxy/session/affinity_cookie.h"
+#include "proxy/session/idle_conns.h"
 #include "proxy/session/proxy_header.h"
 #include "proxy/tls/tls_transport.h"
 
@@ -47,12 +48,33 @@ bool IsEndlessEventStream(const http::ResponseHead& head) noexcept {
          });
 }
 
+// How long the backend may keep a connection idle without finding it closed: a second less than its
+// Keep-Alive field announces. Not standardized; Node, Apache and others send it.
+Millis AnnouncedIdle(const http::ResponseHead& head) noexcept {
+  constexpr std::string_view kTimeout = "timeout=";
+  Millis announced = Millis::max();
+  http::ForEachListElement(head.fields, http::FieldId::kKeepAlive, [&](std::string_view element) {
+    if (!http::EqualsIgnoreCase(element.substr(0, kTimeout.size()), kTimeout)) {
+      return;
+    }
+    const std::string_view digits = element.substr(kTimeout.size());
+    std::uint32_t seconds = 0;
+    if (std::from_chars(digits.data(), digits.data() + digits.size(), seconds).ec == std::errc()) {
+      announced = std::min(announced, Millis(1000) * std::max<std::int64_t>(0, seconds - 1LL));
+    }
+  });
+  return announced;
+}
+
 constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
 constexpr std::string_view kUnreachable = "No backend of this route can be reached.";
 
 // 100, 102 and 103 come once or a few times; a stream of them is a fault or an attack.
 constexpr unsigned kMostInterim = 16;
+
+// A client that has ended its direction and to which nothing moves for so long is taken for gone.
+constexpr Millis kGoneAfter{750};
 
 }  // namespace
 
@@ -62,14 +84,19 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
   upgrade_ = admission_.upgrade;
   head_request_ = head.method == "HEAD";
   safe_method_ = head_request_ || head.method == "GET" || head.method == "OPTIONS";
+  idempotent_ = safe_method_ || head.method == "PUT" || head.method == "DELETE";
   client_http10_ = head.minor_version == 0;
-  client_keep_alive_ = head.keep_alive;
+  client_keep_alive_ = head.keep_alive && !admission_.last;
   accepts_events_ = http::AcceptsEventStream(head);
   request_framing_ = upgrade_ ? Framing::kNone : head.framing;
   request_left_ = head.content_length;
   request_done_ = request_framing_ == Framing::kNone ||
                   (request_framing_ == Framing::kLength && request_left_ == 0);
-  request_ = BackendRequest(head, forward, upgrade_);
+  const config::Pool& pool = core_.pool(facts_).config;
+  const bool keeps =
+      pool.keep_alive.max_idle > 0 && pool.proxy_protocol == config::ProxyProtocol::kOff;
+  passage_ = upgrade_ ? Passage::kUpgrade : keeps ? Passage::kKeepAlive : Passage::kClose;
+  request_ = BackendRequest(head, forward, passage_);
   progress_ = core_.services.loop.now();
   if (request_done_) {
     Hold(rest);
@@ -153,7 +180,6 @@ std::string Exchange::CookieToIssue() const {
 }
 
 void Exchange::TryNext() noexcept {
-  const Pool& pool = core_.pool(facts_);
   const std::size_t most =
       std::min<std::size_t>(core_.route(facts_).config.retries + 1, kMostAttempts);
   while (tried_count_ < most) {
@@ -171,32 +197,88 @@ void Exchange::TryNext() noexcept {
       // Told of the one that failed: it is the one to look at.
       core_.view->backends[core_.route(facts_).pool][tried_[tried_count_ - 2]]->retries.Add();
     }
-    connect_began_ = core_.services.loop.now();
-    auto fd = net::StartConnect(pool.addresses[pick->index]);
-    if (!fd) {
-      block.failures[BackendFailure::kRefused].Add();
-      if (!net::IsOwnShortage(fd.error().sys_errno)) {
-        core_.NoteFailure(facts_, BackendFailure::kRefused);
-      }
-      core_.leg_count.Reset();
-      continue;
-    }
-    core_.backend = std::make_unique<net::Conn>(core_.services.loop, conn_sink_);
-    state_ = State::kConnecting;
-    ArmTimer();
-    if (net::IsConnected(fd->get())) {
-      // As it is at once on the same host: no need to wait, nor to register for writing first.
-      core_.backend->Open(std::move(*fd), nullptr);
-      OnConnected(0);
+    if (TakeIdle() || Connect()) {
       return;
     }
-    core_.backend->OpenConnecting(std::move(*fd));
-    if (!request_done_) {
-      core_.client.PauseRead(net::Pause::kHandshake);  // content waits in the kernel
-    }
-    return;
   }
   Fail(503, kUnreachable, "no_backend", UpgradeOutcome::kNoBackend);
+}
+
+// Begins a connection to the backend that was taken. False when that fails at once, which then has
+// been counted.
+bool Exchange::Connect() noexcept {
+  const net::Address& address = core_.pool(facts_).addresses[facts_.backend];
+  connect_began_ = core_.services.loop.now();
+  auto fd = net::StartConnect(address);
+  if (!fd && net::IsOwnShortage(fd.error().sys_errno) && !core_.services.idle_conns->empty()) {
+    core_.services.idle_conns->Clear();
+    fd = net::StartConnect(address);
+  }
+  if (!fd) {
+    core_.backend_block(facts_).failures[BackendFailure::kRefused].Add();
+    if (!net::IsOwnShortage(fd.error().sys_errno)) {
+      core_.NoteFailure(facts_, BackendFailure::kRefused);
+    }
+    core_.leg_count.Reset();
+    return false;
+  }
+  core_.backend = std::make_unique<net::Conn>(core_.services.loop, conn_sink_);
+  state_ = State::kConnecting;
+  ArmTimer();
+  if (net::IsConnected(fd->get())) {
+    // As it is at once on the same host: no need to wait, nor to register for writing first.
+    core_.backend->Open(std::move(*fd), nullptr);
+    OnConnected(0);
+    return true;
+  }
+  core_.backend->OpenConnecting(std::move(*fd));
+  if (!request_done_) {
+    core_.client.PauseRead(net::Pause::kHandshake);  // content waits in the kernel
+  }
+  return true;
+}
+
+// Sends the request over a connection that an earlier one has left, if there is one. An upgrade gets
+// a connection of its own.
+bool Exchange::TakeIdle() noexcept {
+  if (passage_ != Passage::kKeepAlive) {
+    return false;
+  }
+  const Instant now = core_.services.loop.now();
+  while (auto conn = core_.services.idle_conns->Take(*core_.leg_count.state(), conn_sink_, now)) {
+    // Whether it has ended meanwhile is asked only for what could not be sent again.
+    if ((!idempotent_ || !request_done_) && conn->HasInput()) {
+      conn->Close();
+      core_.services.loop.Bury(std::move(conn));
+      continue;
+    }
+    core_.backend = std::move(conn);
+    core_.backend_block(facts_).reused.Add();
+    reused_ = true;
+    state_ = State::kAwaitHead;
+    facts_.backend_connect = RequestFacts::ShortMillis(0);
+    ArmTimer();
+    SendRequest();
+    return true;
+  }
+  return false;
+}
+
+// The connection that was reused has ended before a byte of an answer came: most likely its idle
+// time was over. What may be repeated then is sent again.
+bool Exchange::IsStale() const noexcept {
+  return reused_ && state_ == State::kAwaitHead && partial_ == nullptr && interim_ == 0;
+}
+
+void Exchange::ConnectAnew() noexcept {
+  core_.backend_block(facts_).stale.Add();
+  reused_ = false;
+  LegCount leg = std::move(core_.leg_count);
+  core_.DropBackend();
+  core_.leg_count = std::move(leg);
+  if (!Connect()) {
+    TryNext();
+  }
 }
 
 void Exchange::OnConnected(int error) noexcept {
@@ -279,6 +361,10 @@ void Exchange::OnBackendReady() noexcept {
   facts_.backend_connect =
       std::chrono::duration_cast<RequestFacts::ShortMillis>(now - connect_began_);
   state_ = State::kAwaitHead;
+  SendRequest();
+}
+
+void Exchange::SendRequest() noexcept {
   interim_ = 0;
   partial_.reset();
   core_.backend->Write(AsBytes(request_));
@@ -470,9 +556,14 @@ void Exchange::OnClientEnd(bool broken) noexcept {
     CountUpgrade(UpgradeOutcome::kClientGone);
     Break();
   } else if (broken || !request_done_) {
+    reason_ = "client_gone";
     Break();
+  } else {
+    // One that has only finished its own direction still waits for the answer, and one that has left
+    // looks the same until something is sent to it. So it gets what comes soon, see OverallDue.
+    progress_ = core_.services.loop.now();
+    ArmTimer();
   }
-  // A client that has only finished its own direction still waits for the answer.
 }
 
 // From the backend.
@@ -566,21 +657,29 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
                     (head.framing == Framing::kChunked || head.framing == Framing::kUntilClose);
   client_keep_alive_ = client_keep_alive_ && request_done_ && !client_ended_ && !client_http10_ &&
                        KeepsAlive(core_.services.intake);
+  if (passage_ == Passage::kKeepAlive && head.keep_alive && head.framing != Framing::kUntilClose) {
+    idle_for_ = std::min(core_.pool(facts_).config.keep_alive.idle_timeout, AnnouncedIdle(head));
+  }
   ClientResponse how;
   how.chunked = client_chunked_;
   how.close = !client_keep_alive_;
   const std::string cookie = CookieToIssue();
   how.set_cookie = cookie;
-  core_.client.Write(AsBytes(ClientHead(head, how)));
+  std::string out = ClientHead(head, how);
   if (IsEndlessEventStream(head)) {
+    core_.client.Write(AsBytes(std::exchange(out, {})));
     events_ = std::make_unique<http::EventBoundary>();
     sink_.OnEventStream();
   }
   if (head.framing == Framing::kNone ||
       (head.framing == Framing::kLength && head.content_length == 0)) {
-    FinishResponse();
-  } else if (!rest.empty()) {
-    ForwardResponseContent(rest);
+    core_.client.Write(AsBytes(out));
+    FinishResponse(rest.empty() ? Ended::kInOrder : Ended::kOtherwise);
+  } else {
+    ForwardResponseContent(rest, std::move(out));
+    if (state_ == State::kResponse) {
+      ArmTimer();  // by response_idle_timeout
+    }
   }
 }
 
@@ -615,17 +714,22 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
                    rest);
 }
 
-void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
+void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
   bool ended = false;
   if (response_framing_ == Framing::kLength) {
     const std::size_t count =
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), response_left_));
     response_left_ -= count;
-    ended = response_left_ == 0;  // what follows was not announced and goes no further
+    ended = response_left_ == 0;
     bytes_out_ += count;
-    core_.client.Write(bytes.first(count));
+    if (out.empty()) {
+      core_.client.Write(bytes.first(count));
+    } else {
+      out += AsText(bytes.first(count));
+      core_.client.Write(AsBytes(out));
+    }
+    bytes = bytes.subspan(count);  // was not announced, and goes no further
   } else {
-    std::string out;
     const auto append = [&](Bytes data) {
       if (events_ && end_events_) {
         data = data.first(events_->AdvanceToBoundary(data));
@@ -644,7 +748,7 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
       }
     };
     if (response_framing_ == Framing::kUntilClose) {
-      append(bytes);
+      append(std::exchange(bytes, {}));
     }
     while (response_framing_ == Framing::kChunked && !bytes.empty() && !ended) {
       const auto step = response_chunks_.Next(bytes);
@@ -656,6 +760,9 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
       bytes = bytes.subspan(step.consumed);
       ended = step.status == ParseStatus::kDone;
       append(step.data);
+    }
+    if (ended) {
+      out += EndOfEvents();
     }
     if (ended && client_chunked_) {
       out += kLastChunk;
@@ -669,7 +776,8 @@ void Exchange::ForwardResponseContent(Bytes bytes) noexcept {
     return;
   }
   if (ended) {
-    FinishResponse();
+    // An event stream that we end goes on at the backend.
+    FinishResponse(bytes.empty() && !end_events_ ? Ended::kInOrder : Ended::kOtherwise);
   } else if (core_.IsFull(core_.client)) {
     core_.route_block(facts_).backpressure_pauses[Index(Side::kBackend)].Add();
     core_.backend->PauseRead(net::Pause::kPeerFull);
@@ -685,9 +793,13 @@ void Exchange::OnBackendEnd(bool broken) noexcept {
     AttemptFailed(BackendFailure::kTls, 502, "The backend broke off TLS.", "backend_tls");
     return;
   }
+  if (IsStale() && idempotent_ && !request_sent_any_) {
+    ConnectAnew();
+    return;
+  }
   if (state_ == State::kAwaitHead) {
     AttemptFailed(BackendFailure::kReset, 502, "The backend closed without an answer.",
-                  "backend_closed");
+                  "backend_closed", IsStale() ? Blame::kUs : Blame::kBackend);
     return;
   }
   // Without TLS's own end it may be somebody on the way who has cut the answer.
@@ -696,7 +808,7 @@ void Exchange::OnBackendEnd(bool broken) noexcept {
     if (client_chunked_) {
       core_.client.Write(AsBytes(kLastChunk));
     }
-    FinishResponse();
+    FinishResponse(Ended::kOtherwise);
     return;
   }
   core_.backend_block(facts_).failures[BackendFailure::kReset].Add();
@@ -730,9 +842,27 @@ void Exchange::OnWritable(Side side) noexcept {
 
 // Endings.
 
-void Exchange::FinishResponse() noexcept {
+void Exchange::FinishResponse(Ended how) noexcept {
+  if (how == Ended::kInOrder && MayKeepBackend()) {
+    KeepBackend();
+  }
   Abandon();
   Report(client_keep_alive_ && request_done_ && !client_ended_);
+}
+
+// Whether the backend's connection may carry another request. Its answer has ended in order.
+bool Exchange::MayKeepBackend() const noexcept {
+  const net::Conn& conn = *core_.backend;
+  return idle_for_ > Millis(0) && request_done_ && conn.pending() == 0 && !conn.write_failed() &&
+         !conn.read_ended() && (conn.transport() == nullptr || !conn.transport()->HasBuffered()) &&
+         core_.view.get() == core_.services.view.get();
+}
+
+void Exchange::KeepBackend() noexcept {
+  core_.backend->ResumeRead(net::Pause::kPeerFull);
+  core_.services.idle_conns->Keep(*core_.leg_count.state(), core_.backend_block(facts_).idle,
+                                  std::move(core_.backend), core_.services.loop.now() + idle_for_,
+                                  core_.pool(facts_).config.keep_alive.max_idle);
 }
 
 // Gives the client connection back. REQUIRES: Abandon() was called.
@@ -794,11 +924,32 @@ void Exchange::CountUpgrade(UpgradeOutcome outcome) noexcept {
 void Exchange::EndEventStream() noexcept {
   end_events_ = true;
   if (events_->at_boundary()) {
+    std::string out = EndOfEvents();
     if (client_chunked_) {
-      core_.client.Write(AsBytes(kLastChunk));
+      out += kLastChunk;
     }
-    FinishResponse();
+    if (!out.empty()) {
+      core_.client.Write(AsBytes(out));
+    }
+    FinishResponse(Ended::kOtherwise);
   }
+}
+
+// What a stream of events that we end says before: when its client is to come back (HTML, section
+// 9.2.6). Drawn, so that those who are ended together do not come back together. Framed like content.
+std::string Exchange::EndOfEvents() const {
+  const Millis retry = core_.config().drain.event_retry;
+  if (!end_events_ || retry == Millis(0) || !events_->at_boundary()) {
+    return {};
+  }
+  const double drawn = static_cast<double>(retry.count()) * (0.5 + core_.services.random.Unit());
+  const std::string field = "retry: " + std::to_string(static_cast<std::int64_t>(drawn)) + "\n\n";
+  if (!client_chunked_) {
+    return field;
+  }
+  std::string out;
+  AppendChunk(out, AsBytes(field));
+  return out;
 }
 
 // True when it is a drain that leaves no backend for the request, of the process or of the pool.
@@ -827,7 +978,12 @@ Instant Exchange::ConnectDue() const noexcept {
 // An upgrade has a limit for the whole of it; a plain request may go on as long as content moves.
 Instant Exchange::OverallDue() const noexcept {
   const config::Route& route = core_.route(facts_).config;
-  return upgrade_ ? facts_.began + route.handshake_timeout : progress_ + route.response_timeout;
+  if (upgrade_) {
+    return facts_.began + route.handshake_timeout;
+  }
+  const Millis patience =
+      state_ == State::kResponse ? route.response_idle_timeout : route.response_timeout;
+  return progress_ + (client_ended_ ? std::min(patience, kGoneAfter) : patience);
 }
 
 void Exchange::ArmTimer() noexcept {
@@ -868,7 +1024,13 @@ void Exchange::OnOverallDue() noexcept {
     Fail(504, "The backend did not answer in time.", "handshake_timeout", UpgradeOutcome::kTimeout);
     return;
   }
+  if (client_ended_) {
+    reason_ = "client_gone";
+    Break();
+    return;
+  }
   if (state_ == State::kResponse) {
+    reason_ = "response_idle_timeout";
     Break();
     return;
   }

@@ -8,6 +8,9 @@
 //     | +--made, TLS--> kTls --done--> kAwaitHead
 //     +-- next candidate -+
 //
+// A plain request begins with kAwaitHead where an earlier one has left a connection (IdleConns), and
+// goes back to kConnecting, to the same backend, when that turns out to have ended.
+//
 // Owned by Session for as long as the request lives; buried by it at the end.
 #pragma once
 
@@ -111,12 +114,17 @@ class Exchange final : public net::Mortal {
   };
 
   void TryNext() noexcept;
+  [[nodiscard]] bool Connect() noexcept;
+  [[nodiscard]] bool TakeIdle() noexcept;
+  [[nodiscard]] bool IsStale() const noexcept;
+  void ConnectAnew() noexcept;
   void WriteProxyHeader() noexcept;
   void StartTls() noexcept;
   void StepHandshake() noexcept;
   void NoteTlsFailure(std::string_view why) noexcept;
   void LogTlsFailure(std::string_view why) noexcept;
   void OnBackendReady() noexcept;
+  void SendRequest() noexcept;
   // The backend cannot be sent anything yet.
   [[nodiscard]] bool is_connecting() const noexcept {
     return state_ == State::kConnecting || state_ == State::kTls;
@@ -145,9 +153,18 @@ class Exchange final : public net::Mortal {
   void TakeFromBackend(Bytes bytes) noexcept;
   void OnResponseHead(const http::ResponseHead& head, Bytes rest) noexcept;
   void AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcept;
-  void ForwardResponseContent(Bytes bytes) noexcept;
+  // `out`: what goes to the client before it, in the same write.
+  void ForwardResponseContent(Bytes bytes, std::string out = {}) noexcept;
   void OnBackendEnd(bool broken) noexcept;
-  void FinishResponse() noexcept;
+  // What the backend makes of its connection: see MayKeepBackend.
+  enum class Ended : std::uint8_t {
+    kInOrder,  // as it was announced, and nothing follows
+    kOtherwise,
+  };
+  void FinishResponse(Ended how) noexcept;
+  [[nodiscard]] bool MayKeepBackend() const noexcept;
+  void KeepBackend() noexcept;
+  [[nodiscard]] std::string EndOfEvents() const;
   [[nodiscard]] bool IsDrainToBlame() const noexcept;
   void Report(bool reusable) noexcept;
   void Break() noexcept;
@@ -190,12 +207,16 @@ class Exchange final : public net::Mortal {
   std::uint64_t bytes_out_ = 0;
   std::string_view reason_;
   Instant connect_began_{};
-  Instant progress_{};    // last time content moved, for response_timeout
+  Instant progress_{};    // last time content moved, or the client's end came
+  Millis idle_for_{0};    // how long the connection may wait for its next request; 0: not at all
   unsigned interim_ = 0;  // interim answers of the backend so far
   State state_ = State::kConnecting;
-  bool upgrade_ = false;
+  Passage passage_ = Passage::kClose;
+  bool upgrade_ = false;  // and it may still become one
   bool head_request_ = false;
   bool safe_method_ = false;  // GET, HEAD or OPTIONS
+  bool idempotent_ = false;   // these, PUT or DELETE (RFC 9110 section 9.2.2)
+  bool reused_ = false;       // an earlier request has left the backend's connection
   bool client_http10_ = false;
   bool client_keep_alive_ = true;
   bool client_chunked_ = false;  // the response goes out chunked

@@ -63,6 +63,7 @@ struct RequestFacts {
   std::uint8_t attempts = 0;  // at most 17: limits.retries is at most 16
   bool has_route : 1 = false;
   bool has_backend : 1 = false;
+  std::uint32_t number = 0;  // of the request on its connection, from 1
 };
 
 }  // namespace sluice::session

@@ -83,6 +83,12 @@ void AppendInherited(std::string& out, const http::Fields& fields, FieldId id) {
   });
 }
 
+// RFC 9110 section 7.6.3: the version that the message came in, and who passes it on. Others' entries
+// were copied before, so the list is in order.
+void AppendVia(std::string& out, int minor_version) {
+  out += minor_version == 0 ? "Via: 1.0 sluice\r\n" : "Via: 1.1 sluice\r\n";
+}
+
 // RFC 7239 section 4: what is not a token goes into quotes, IPv6 into brackets too.
 void AppendForwardedElement(std::string& out, const http::RequestHead& head,
                             const ForwardFacts& facts) {
@@ -161,7 +167,8 @@ bool IsUsableRequestId(std::string_view id) noexcept {
          std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7F; });
 }
 
-std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& facts, bool upgrade) {
+std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& facts,
+                           Passage passage) {
   std::string out;
   out.reserve(1024);
   out += head.method;
@@ -184,7 +191,8 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
   }
   AppendForwarding(out, head, facts);
   AppendField(out, "X-Request-Id", facts.request_id);
-  if (upgrade) {
+  AppendVia(out, head.minor_version);
+  if (passage == Passage::kUpgrade) {
     out += "Connection: Upgrade\r\nUpgrade: websocket\r\n";
   } else {
     // From what was parsed, not from what was sent: this decides where the request ends.
@@ -193,7 +201,15 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
     } else if (head.framing == http::Framing::kLength) {
       AppendField(out, "Content-Length", std::to_string(head.content_length));
     }
-    out += "Connection: close\r\n";
+    const bool close = passage == Passage::kClose;
+    // The one word of TE that goes on: what it allows the backend to send is dropped here, but some
+    // backends want to be allowed (RFC 9110 section 10.1.4). It is of this hop, so it is named.
+    if (http::HasToken(head.fields, FieldId::kTe, "trailers")) {
+      out += close ? "TE: trailers\r\nConnection: TE, close\r\n"
+                   : "TE: trailers\r\nConnection: TE\r\n";
+    } else if (close) {
+      out += "Connection: close\r\n";
+    }
   }
   out += "\r\n";
   return out;
@@ -224,6 +240,9 @@ std::string ClientHead(const http::ResponseHead& head, const ClientResponse& how
   }
   if (!how.set_cookie.empty()) {
     AppendField(out, "Set-Cookie", how.set_cookie);
+  }
+  if (head.status >= 200) {
+    AppendVia(out, head.minor_version);
   }
   if (how.chunked) {
     out += "Transfer-Encoding: chunked\r\n";

@@ -2,6 +2,7 @@
 // Hop-by-hop fields are replaced (RFC 9110 section 7.6.1), forwarding fields are set.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -18,11 +19,16 @@ struct ForwardFacts {
   std::string_view request_id;  // replaces X-Request-Id
 };
 
+// What a request makes of the connection that takes it to its backend.
+enum class Passage : std::uint8_t {
+  kUpgrade,    // a checked WebSocket upgrade; in any other every Upgrade field is dropped
+  kKeepAlive,  // the connection may carry further requests
+  kClose,      // the backend is asked to close it behind its answer
+};
+
 // The head that a backend is sent, ending with the empty line. The target is in origin-form.
-// `upgrade`: a checked WebSocket upgrade; otherwise every Upgrade field is dropped and the backend
-// is asked to close after its answer.
 [[nodiscard]] std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& facts,
-                                         bool upgrade);
+                                         Passage passage);
 
 struct ClientResponse {
   bool chunked = false;         // add Transfer-Encoding: chunked

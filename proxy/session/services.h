@@ -27,6 +27,7 @@ struct SharedBuffers;
 
 namespace sluice::session {
 
+class IdleConns;
 class Session;
 
 // A listener as one worker knows it. A session keeps the one it came through, so that a reload can
@@ -166,6 +167,7 @@ struct Services {
   Instant stalled_at{};           // when that was last over a second late: the loop had stood still
   std::uint64_t ping_secret = 0;  // what this process's pings are told from others by
   tls::SharedBuffers* tls_buffers = nullptr;  // never null in a worker
+  IdleConns* idle_conns = nullptr;            // the same
   // Of the open sessions that have one, by id. Kept here because a pointer in each session would
   // cost the many that have none.
   std::unordered_map<std::uint64_t, Introduction> introductions{};

@@ -431,7 +431,7 @@ void Session::TakeHead(Bytes bytes) noexcept {
         work_ = std::move(kept);
       } else {
         KeepHead(bytes);
-        if (served_any_) {
+        if (facts_.number > 0) {
           // Until now the patience was for an idle connection, from here it is for a head.
           AwaitHead(core_.config().server.header_timeout);
         }
@@ -464,13 +464,14 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
   }
   const http::RequestHead& head = parser.head();
   bytes = bytes.subspan(parser.head_size());
-  served_any_ = true;
   // A connection that is kept alive asks by the configuration of today.
   core_.view = core_.services.view;
   Sender sender;
   FindSender(head, sender);
   Admission admission = Admit(head, *core_.view->snapshot, core_.services.intake, sender.client_ip);
+  const std::uint32_t number = std::max(facts_.number, facts_.number + 1);  // stays at its most
   facts_ = RequestFacts();
+  facts_.number = number;
   facts_.began = core_.services.loop.now();
   if (admission.route) {
     facts_.route = static_cast<std::uint32_t>(*admission.route);
@@ -516,6 +517,7 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
       return Refuse(head, *limit) ? Taken::kAnswered : Taken::kElsewhere;
     }
   }
+  admission.last = IsLastRequest();
   BeginExchange(head, sender, std::move(admission), bytes);
   return Taken::kElsewhere;
 }
@@ -572,6 +574,12 @@ std::optional<Refusal> Session::LimitOf(const Sender& sender) noexcept {
                    1};
   }
   return std::nullopt;
+}
+
+// The connection has carried as many as it may.
+bool Session::IsLastRequest() const noexcept {
+  const std::uint32_t most = core_.config().server.keep_alive_requests;
+  return most > 0 && facts_.number >= most;
 }
 
 void Session::EndHandshakeCount() noexcept {
@@ -654,7 +662,8 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
   const bool has_content = head.framing == http::Framing::kChunked ||
                            (head.framing == http::Framing::kLength && head.content_length > 0);
   const bool reusable = head.keep_alive && head.minor_version == 1 && !has_content &&
-                        refusal.status != 400 && !ending_ && KeepsAlive(core_.services.intake);
+                        refusal.status != 400 && !ending_ && !IsLastRequest() &&
+                        KeepsAlive(core_.services.intake);
   if (refusal.status == 426) {
     extra += "Connection: Upgrade\r\n";  // RFC 9110 section 7.8: it goes with the Upgrade field
   }
@@ -793,7 +802,7 @@ void Session::Drain() noexcept {
     case Phase::kTls:
       break;  // it gets its answer, once it can ask; the handshake has its deadline
     case Phase::kHead:
-      if (handed_over && (!served_any_ || has_partial())) {
+      if (handed_over && (facts_.number == 0 || has_partial())) {
         break;  // its first request has its deadline
       }
       ending_ = true;

@@ -190,6 +190,7 @@ class Session final : public net::Mortal,
   [[nodiscard]] Millis MaxAge() const noexcept;
   [[nodiscard]] Instant AgeDue() const noexcept;
   [[nodiscard]] bool AsksForEvents() const noexcept;
+  [[nodiscard]] bool IsLastRequest() const noexcept;
   void ReadHead() noexcept;
   void TakeHead(Bytes bytes) noexcept;
   void KeepHead(Bytes bytes) noexcept;
@@ -231,7 +232,6 @@ class Session final : public net::Mortal,
   bool over_limit_ : 1 = false;
   bool over_ip_limit_ : 1 = false;
   bool ip_counted_ : 1 = false;
-  bool served_any_ : 1 = false;  // a request has been taken
   bool serving_ : 1 = false;     // TakeHead is on the stack
   bool surplus_ : 1 = false;     // so far over a limit that it is not even told so
   bool ending_ : 1 = false;      // no further request is taken

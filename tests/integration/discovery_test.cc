@@ -241,7 +241,8 @@ TEST(DiscoveryByDns, SrvRecordsTellPortsWeightsAndGroups) {
   const std::string one_name = "one.test:" + std::to_string(one.port());
   const std::string two_name = "two.test:" + std::to_string(two.port());
   EXPECT_EQ(Names(proxy), (std::vector<std::string>{one_name, two_name, "z.test:9"}));
-  for (const auto& backend : proxy.AskJson("GET", "/config")["pool"]["app"]["backends"]) {
+  const auto config = proxy.AskJson("GET", "/config");
+  for (const auto& backend : config.at("pool").at("app").at("backends")) {
     EXPECT_EQ(backend["group"], backend["name"] == "z.test:9" ? 1 : 0);
   }
   EXPECT_EQ(proxy.Metric("sluice_backend_weight{backend=\"" + one_name + "\"}"), 3);

@@ -53,6 +53,7 @@ workers = 3
 header_timeout = "1s"
 tls_timeout = "2s"
 keep_alive_timeout = "3s"
+keep_alive_requests = 5
 close_timeout = "4s"
 trusted_proxies = ["10.0.0.0/8", "fd00::/8"]
 takeover_socket = "certs/../take.sock"
@@ -98,6 +99,7 @@ limits.max_connection_age = "0s"
 retries = 0
 handshake_timeout = "5s"
 response_timeout = "6s"
+response_idle_timeout = "7s"
 close_code = 1001
 refragment = "16KiB"
 heartbeat.interval = "0s"
@@ -116,6 +118,8 @@ bounded_load = 0
 connect_timeout = "100ms"
 slow_start = "0s"
 proxy_protocol = "v2"
+keep_alive.max_idle = 7
+keep_alive.idle_timeout = "8s"
 group_threshold = 0.75
 panic = "refuse"
 handshake_rate = 12.5
@@ -151,6 +155,7 @@ grace = "1s"
 ready_delay = "2s"
 message_grace = "500ms"
 rate = 2.5
+event_retry = "900ms"
 close_code = 1001
 reason = "back soon"
 [admin]
@@ -172,12 +177,14 @@ queue = 100
                  Millis(1000),
                  Millis(2000),
                  Millis(3000),
+                 5,
                  Millis(4000),
                  {"10.0.0.0/8", "fd00::/8"},
                  dir.path() + "/take.sock"};
   want.limits = {1000,      10, 0.5,      20,       30,         2U << 20,
                  20U << 10, 50, 4U << 10, 2U << 10, 128U << 10, std::chrono::hours(720)};
-  want.drain = {Millis(5000), Millis(1000), Millis(2000), Millis(500), 2.5, 1001, "back soon"};
+  want.drain = {Millis(5000), Millis(1000), Millis(2000), Millis(500),
+                2.5,          Millis(900),  1001,         "back soon"};
   want.admin.host = "::1";
   want.admin.port = 0;
   want.admin.token_file = dir.path() + "/certs/admin.token";
@@ -209,6 +216,7 @@ queue = 100
   talk.retries = 0;
   talk.handshake_timeout = Millis(5000);
   talk.response_timeout = Millis(6000);
+  talk.response_idle_timeout = Millis(7000);
   talk.close_code = 1001;
   talk.refragment = 16U << 10;
   talk.heartbeat = {{Millis(1000), Millis(2000)}, {Millis(3000), Millis(4000)}};
@@ -227,6 +235,7 @@ queue = 100
   b.connect_timeout = Millis(100);
   b.slow_start = Millis(0);
   b.proxy_protocol = ProxyProtocol::kV2;
+  b.keep_alive = {7, Millis(8000)};
   b.group_threshold = 0.75;
   b.panic = Panic::kRefuse;
   b.handshake_rate = 12.5;

@@ -116,7 +116,7 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
   if (path == "pool.*.health" && key != "type") {
     out += "health.type = \"http\"\n";
   }
-  out += in("pool.*.health", "health.") + in("pool.*.outlier", "outlier.");
+  out += in("pool.*.keep_alive", "keep_alive.") + in("pool.*.health", "health.") + in("pool.*.outlier", "outlier.");
   return out;
 }
 
@@ -293,6 +293,8 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       {"route.limits.bytes_per_second", {"0B", "100B", "64KB", "1024GiB"}},
       {"limits.max_buffered", {"0B", "1MiB", "1024GiB"}},
       {"pool.*.slow_start", {"0s", "1ms", "1h"}},
+      {"pool.*.keep_alive.idle_timeout", {"10ms", "1h"}},
+      {"drain.event_retry", {"0s", "100ms", "1h"}},
       {"pool.*.health.path", {"/", "/a?b=c&d", "/%20;x"}},
       {"pool.*.health.host", {"", "a_b.test", "[::1]:80", "10.0.0.1"}},
       {"pool.*.health.status", {"200", "204-204", "200-599"}},

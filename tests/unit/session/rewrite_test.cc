@@ -41,20 +41,20 @@ class RewriteTest : public testing::Test {
 TEST_F(RewriteTest, BackendRequestKeepsTargetAndFieldsAndSetsForwarding) {
   const auto& head = Request(
       "GET /chat?room=1 HTTP/1.1\r\nHost: a.example\r\nX-Custom: Yes\r\nCookie: a=b\r\n\r\n");
-  EXPECT_EQ(BackendRequest(head, Facts(), false),
+  EXPECT_EQ(BackendRequest(head, Facts(), Passage::kClose),
             "GET /chat?room=1 HTTP/1.1\r\nHost: a.example\r\nX-Custom: Yes\r\nCookie: a=b\r\n"
             "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n"
             "X-Forwarded-Host: a.example\r\n"
             "Forwarded: for=192.0.2.7;host=\"a.example\";proto=http\r\n"
-            "X-Request-Id: id-1\r\nConnection: close\r\n\r\n");
+            "X-Request-Id: id-1\r\nVia: 1.1 sluice\r\nConnection: close\r\n\r\n");
 }
 
 TEST_F(RewriteTest, HopByHopFieldsAndWhatConnectionNamesStayHere) {
   const auto& head = Request(
       "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Secret, Upgrade\r\nX-Secret: 1\r\n"
-      "Keep-Alive: 5\r\nTE: trailers\r\nTrailer: X\r\nProxy-Connection: x\r\nUpgrade: h2c\r\n"
+      "Keep-Alive: 5\r\nTE: gzip\r\nTrailer: X\r\nProxy-Connection: x\r\nUpgrade: h2c\r\n"
       "HTTP2-Settings: AAA\r\n\r\n");
-  const std::string out = BackendRequest(head, Facts(), false);
+  const std::string out = BackendRequest(head, Facts(), Passage::kClose);
   for (const char* gone : {"X-Secret", "Keep-Alive", "TE:", "Trailer", "Proxy-Connection",
                            "Upgrade", "h2c", "keep-alive"}) {
     EXPECT_EQ(out.find(gone), std::string::npos) << gone << " in\n" << out;
@@ -62,11 +62,25 @@ TEST_F(RewriteTest, HopByHopFieldsAndWhatConnectionNamesStayHere) {
   EXPECT_NE(out.find("\r\nConnection: close\r\n"), std::string::npos);
 }
 
+// RFC 9110 sections 7.6.3 and 10.1.4.
+TEST_F(RewriteTest, ViaGoesOnInOrderAndOfTeOnlyTrailers) {
+  const auto& head = Request(
+      "GET / HTTP/1.0\r\nVia: 1.1 a, 1.1 b\r\nTE: gzip;q=0.5, Trailers\r\n\r\n");
+  const std::string kept = BackendRequest(head, Facts(), Passage::kKeepAlive);
+  EXPECT_LT(kept.find("\r\nVia: 1.1 a, 1.1 b\r\n"), kept.find("\r\nVia: 1.0 sluice\r\n"));
+  EXPECT_NE(kept.find("\r\nTE: trailers\r\nConnection: TE\r\n\r\n"), std::string::npos) << kept;
+  const std::string closing = BackendRequest(head, Facts(), Passage::kClose);
+  EXPECT_NE(closing.find("\r\nConnection: TE, close\r\n\r\n"), std::string::npos) << closing;
+  const std::string plain =
+      BackendRequest(Request("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Facts(), Passage::kKeepAlive);
+  EXPECT_EQ(plain.find("Connection"), std::string::npos) << plain;
+}
+
 TEST_F(RewriteTest, UpgradeIsAnnouncedAnew) {
   const auto& head = Request(
       "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
       "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
-  const std::string out = BackendRequest(head, Facts(), true);
+  const std::string out = BackendRequest(head, Facts(), Passage::kUpgrade);
   EXPECT_NE(out.find("\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), std::string::npos);
   EXPECT_NE(out.find("\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), std::string::npos);
   EXPECT_EQ(out.find("Connection: close"), std::string::npos);
@@ -76,7 +90,7 @@ TEST_F(RewriteTest, ForwardingFieldsOfAnUntrustedPeerAreDropped) {
   const auto& head = Request(
       "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"
       "X-Forwarded-Host: evil\r\nForwarded: for=1.1.1.1\r\n\r\n");
-  const std::string out = BackendRequest(head, Facts(), false);
+  const std::string out = BackendRequest(head, Facts(), Passage::kClose);
   EXPECT_EQ(out.find("1.1.1.1"), std::string::npos) << out;
   EXPECT_EQ(out.find("evil"), std::string::npos) << out;
   EXPECT_NE(out.find("X-Forwarded-Proto: http\r\n"), std::string::npos) << out;
@@ -88,7 +102,7 @@ TEST_F(RewriteTest, ForwardingFieldsOfATrustedPeerAreContinued) {
       "X-Forwarded-Host: shop\r\nForwarded: for=203.0.113.9\r\n\r\n");
   ForwardFacts facts = Facts();
   facts.peer_trusted = true;
-  const std::string out = BackendRequest(head, facts, false);
+  const std::string out = BackendRequest(head, facts, Passage::kClose);
   EXPECT_NE(out.find("X-Forwarded-For: 203.0.113.9, 192.0.2.7\r\n"), std::string::npos) << out;
   EXPECT_NE(out.find("X-Forwarded-Proto: https\r\n"), std::string::npos) << out;
   EXPECT_NE(out.find("X-Forwarded-Host: shop\r\n"), std::string::npos) << out;
@@ -100,27 +114,27 @@ TEST_F(RewriteTest, Ipv6IsQuotedInForwarded) {
   facts.peer_ip = "2001:db8::1";
   facts.tls = true;
   const std::string out =
-      BackendRequest(Request("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), facts, false);
+      BackendRequest(Request("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), facts, Passage::kClose);
   // RFC 7239 section 6: an IPv6 address is in brackets and quotes.
   EXPECT_NE(out.find("for=\"[2001:db8::1]\";host=\"a\";proto=https"), std::string::npos) << out;
 }
 
 TEST_F(RewriteTest, AnEmptyQueryStaysAnEmptyQuery) {
   EXPECT_EQ(
-      BackendRequest(Request("GET /a? HTTP/1.1\r\nHost: a\r\n\r\n"), Facts(), false).substr(0, 17),
+      BackendRequest(Request("GET /a? HTTP/1.1\r\nHost: a\r\n\r\n"), Facts(), Passage::kClose).substr(0, 17),
       "GET /a? HTTP/1.1\r");
 }
 
 TEST_F(RewriteTest, AbsoluteFormBecomesOriginForm) {
   EXPECT_EQ(BackendRequest(Request("GET http://a.example HTTP/1.1\r\nHost: a.example\r\n\r\n"),
-                           Facts(), false)
+                           Facts(), Passage::kClose)
                 .substr(0, 16),
             "GET / HTTP/1.1\r\n");
 }
 
 TEST_F(RewriteTest, ChunkedContentIsAnnouncedToTheBackend) {
   const std::string out = BackendRequest(
-      Request("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"), Facts(), false);
+      Request("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"), Facts(), Passage::kClose);
   EXPECT_NE(out.find("\r\nTransfer-Encoding: chunked\r\n"), std::string::npos) << out;
 }
 
@@ -128,7 +142,8 @@ TEST_F(RewriteTest, ClientHeadDropsHopByHopFields) {
   const auto& head = Response(
       "HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n"
       "Upgrade: h2c\r\nX-Keep: 1\r\n\r\n");
-  EXPECT_EQ(ClientHead(head, {}), "HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nX-Keep: 1\r\n\r\n");
+  EXPECT_EQ(ClientHead(head, {}),
+            "HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nX-Keep: 1\r\nVia: 1.1 sluice\r\n\r\n");
 }
 
 TEST_F(RewriteTest, ClientHeadAddsWhatIsAsked) {
@@ -137,7 +152,7 @@ TEST_F(RewriteTest, ClientHeadAddsWhatIsAsked) {
   how.close = true;
   how.set_cookie = "a=b";
   EXPECT_EQ(ClientHead(Response("HTTP/1.1 200 OK\r\n\r\n"), how),
-            "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nTransfer-Encoding: chunked\r\n"
+            "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nVia: 1.1 sluice\r\nTransfer-Encoding: chunked\r\n"
             "Connection: close\r\n\r\n");
 }
 
@@ -148,7 +163,7 @@ TEST_F(RewriteTest, A426KeepsItsUpgradeField) {
       "Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n");
   EXPECT_EQ(ClientHead(head, {}),
             "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n"
-            "Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\nConnection: Upgrade\r\n\r\n");
+            "Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\nVia: 1.1 sluice\r\nConnection: Upgrade\r\n\r\n");
 }
 
 struct ClientCase {
@@ -217,13 +232,13 @@ TEST_F(RewriteTest, WhatSpeaksForTheClientIsTakenFromTrustedPeersOnly) {
       "GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Port: 1\r\n"
       "x-forwarded-client-cert: x\r\nX-Forwarded: 7\r\nX-Forward: 8\r\n\r\n");
   ForwardFacts facts = Facts();
-  const std::string dropped = BackendRequest(head, facts, false);
+  const std::string dropped = BackendRequest(head, facts, Passage::kClose);
   for (const char* gone : {"X-Real-IP", "X-Forwarded-Port", "x-forwarded-client-cert"}) {
     EXPECT_EQ(dropped.find(gone), std::string::npos) << gone << " in\n" << dropped;
   }
   EXPECT_NE(dropped.find("X-Forward: 8\r\n"), std::string::npos) << dropped;
   facts.peer_trusted = true;
-  const std::string kept = BackendRequest(head, facts, false);
+  const std::string kept = BackendRequest(head, facts, Passage::kClose);
   for (const char* there :
        {"X-Real-IP: 6.6.6.6\r\n", "X-Forwarded-Port: 1\r\n", "x-forwarded-client-cert: x\r\n"}) {
     EXPECT_NE(kept.find(there), std::string::npos) << there << " in\n" << kept;
@@ -235,7 +250,7 @@ TEST_F(RewriteTest, AMalformedForwardedIsNotContinued) {
       "GET / HTTP/1.1\r\nHost: a\r\nForwarded: for=203.0.113.9\r\nForwarded: for=\"x\r\n\r\n");
   ForwardFacts facts = Facts();
   facts.peer_trusted = true;
-  const std::string out = BackendRequest(head, facts, false);
+  const std::string out = BackendRequest(head, facts, Passage::kClose);
   EXPECT_NE(out.find("\r\nForwarded: for=192.0.2.7;host=\"a\";proto=http\r\n"), std::string::npos)
       << out;
 }
