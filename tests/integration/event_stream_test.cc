@@ -147,6 +147,33 @@ TEST_P(EventStreamTest, ThatHasSaidNothingYetEndsAtItsStart) {
   EXPECT_EQ(proxy.Wait(), 0) << proxy.err();
 }
 
+// HTML, section 9.2.6: the time is a decimal number of milliseconds.
+TEST_P(EventStreamTest, TellsItsClientWhenToComeBack) {
+  ProxyProcess own(StreamConfig({backend.port()},
+                                "window = \"0s\"\ngrace = \"10s\"\nevent_retry = \"2s\""));
+  for (const bool inside : {false, true}) {
+    EventStream s = Open(RawClient(own.port()), backend, GetParam());
+    s.Send(inside ? "data: 1" : "data: 1\n\n");
+    EXPECT_EQ(s.Read(inside ? 7 : 9), inside ? "data: 1" : "data: 1\n\n");
+    EXPECT_EQ(own.Ask("POST", "/backends/app/b0/drain?window=0s&force=true").status, 202);
+    if (inside) {
+      s.Send("\n\ndata: lost");
+    }
+    std::string rest = s.ReadRest();
+    if (inside) {
+      EXPECT_EQ(rest.substr(0, 2), "\n\n");
+      rest.erase(0, 2);
+    }
+    ASSERT_EQ(rest.substr(0, 7), "retry: ") << rest;
+    ASSERT_EQ(rest.substr(rest.size() - 2), "\n\n");
+    const int millis = std::stoi(rest.substr(7));
+    EXPECT_EQ(rest, "retry: " + std::to_string(millis) + "\n\n");
+    EXPECT_GE(millis, 1000);
+    EXPECT_LE(millis, 3000);
+    EXPECT_EQ(own.Ask("POST", "/backends/app/b0/undrain").status, 200);
+  }
+}
+
 TEST_P(EventStreamTest, ThatStandsInsideAnEventEndsBehindIt) {
   for (const std::string eol : {"\n", "\r\n", "\r"}) {
     ProxyProcess own(StreamConfig({backend.port()}, "window = \"0s\"\ngrace = \"10s\""));
@@ -241,7 +268,7 @@ TEST(EventStreams, AreServedWhileTheDrainWaits) {
   kept.Send(kAskPlain);
   Stream peer = backend.Accept();
   static_cast<void>(peer.ReadRequest());
-  peer.Send("HTTP/1.1 204 No Content\r\n\r\n");
+  peer.Send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
   EXPECT_EQ(kept.ReadResponse().status, 204);
   proxy.Signal(SIGTERM);
   ASSERT_TRUE(proxy.AwaitErr("draining"));
@@ -346,7 +373,7 @@ TEST(EventStreamsOfABackend, EndInOrderAndTheirConnectionsGoOn) {
   const std::size_t home = AwaitAny({&a, &b});  // of everybody here: they have one address
   Stream peer = backends[home]->Accept();
   static_cast<void>(peer.ReadRequest());
-  peer.Send("HTTP/1.1 204 No Content\r\n\r\n");
+  peer.Send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
   EXPECT_EQ(probe.ReadResponse().status, 204);
   EventStream between = Open(RawClient(proxy.port()), *backends[home]);
   EventStream inside = Open(RawClient(proxy.port()), *backends[home], Form::kUntilClose);

@@ -279,8 +279,7 @@ TEST_P(StrippedUpgrade, IsForwardedAsPlainHttp) {
   Stream peer = backend.Accept();
   const HttpMessage request = peer.ReadRequest();
   EXPECT_FALSE(request.Has("Upgrade")) << request.head;
-  EXPECT_EQ(request.Count("Connection"), 1U) << request.head;
-  EXPECT_EQ(request.Field("Connection"), "close");
+  EXPECT_FALSE(request.Has("Connection")) << request.head;
   EXPECT_FALSE(request.Has("HTTP2-Settings")) << request.head;
   peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
   EXPECT_EQ(client.ReadResponse().body, "ok");

@@ -1,0 +1,382 @@
+// Connections to backends are kept for further plain requests, and only where nobody can lose or mix
+// up anything by it; connections of clients are kept within limits, and a client that has left takes
+// its request with it.
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "proxy/base/clock.h"
+
+#include "tests/support/proxy_process.h"
+#include "tests/support/raw_backend.h"
+#include "tests/support/raw_client.h"
+
+namespace sluice::test {
+namespace {
+
+constexpr std::string_view kGet = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+constexpr std::string_view kOk = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+constexpr const char* kReused = "sluice_backend_reused_total{backend=\"b0\",pool=\"app\"}";
+constexpr const char* kStale = "sluice_backend_stale_total{backend=\"b0\",pool=\"app\"}";
+constexpr const char* kIdle = "sluice_backend_idle_connections{backend=\"b0\",pool=\"app\"}";
+
+// One worker: what one has left, another one does not find.
+Config OneWorker(const RawBackend& backend, std::string pool = "keep_alive.idle_timeout = \"30s\"") {
+  return {.backends = {backend.port()}, .workers = 1, .pool = std::move(pool)};
+}
+
+HttpMessage Serve(RawClient& client, Stream& peer, std::string_view request = kGet,
+                  std::string_view answer = kOk) {
+  client.Send(request);
+  static_cast<void>(peer.ReadRequest());
+  peer.Send(answer);
+  return client.ReadResponse();
+}
+
+class KeepAliveTest : public testing::Test {
+ protected:
+  // A first request has been answered, and its connection was left.
+  KeepAliveTest() {
+    client_.Send(kGet);
+    peer_ = backend_.Accept();
+    const HttpMessage request = peer_.ReadRequest();
+    EXPECT_FALSE(request.Has("Connection")) << request.head;
+    peer_.Send(kOk);
+    EXPECT_EQ(client_.ReadResponse().body, "ok");
+    proxy_.AwaitMetric(kIdle, 1);
+  }
+
+  RawBackend backend_;
+  ProxyProcess proxy_{OneWorker(backend_)};
+  RawClient client_{proxy_.port()};
+  Stream peer_;
+};
+
+TEST_F(KeepAliveTest, FurtherRequestsOfAnyClientGoOverTheSameConnection) {
+  EXPECT_EQ(Serve(client_, peer_).body, "ok");
+  RawClient other(proxy_.port());
+  EXPECT_EQ(Serve(other, peer_, "POST /p HTTP/1.1\r\nHost: b\r\nContent-Length: 3\r\n\r\nabc").body,
+            "ok");
+  EXPECT_EQ(Serve(other, peer_, "HEAD /h HTTP/1.1\r\nHost: b\r\n\r\n",
+                  "HTTP/1.1 204 No Content\r\n\r\n")
+                .status,
+            204);
+  EXPECT_EQ(Serve(client_, peer_, kGet,
+                  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nT: x\r\n\r\n")
+                .body,
+            "ok");
+  EXPECT_EQ(Serve(client_, peer_).body, "ok");
+  EXPECT_EQ(proxy_.Metric(kReused), 5);
+  EXPECT_FALSE(backend_.HasConnection(Millis(0)));
+}
+
+TEST_F(KeepAliveTest, TwoAtATimeHaveAConnectionEach) {
+  client_.Send(kGet);
+  static_cast<void>(peer_.ReadRequest());
+  RawClient other(proxy_.port());
+  other.Send(kGet);
+  Stream second = backend_.Accept();
+  static_cast<void>(second.ReadRequest());
+  second.Send(kOk);
+  EXPECT_EQ(other.ReadResponse().body, "ok");
+  peer_.Send(kOk);
+  EXPECT_EQ(client_.ReadResponse().body, "ok");
+  proxy_.AwaitMetric(kIdle, 2);
+}
+
+// What must not be a state of the connection in which another client's request is put.
+struct LastAnswer {
+  const char* name;
+  std::string answer;
+};
+
+void PrintTo(const LastAnswer& one, std::ostream* out) {
+  *out << one.name;
+}
+
+class LastAnswerTest : public KeepAliveTest, public testing::WithParamInterface<LastAnswer> {};
+
+TEST_P(LastAnswerTest, IsFollowedByANewConnection) {
+  client_.Send(kGet);
+  static_cast<void>(peer_.ReadRequest());
+  peer_.Send(GetParam().answer);
+  EXPECT_EQ(client_.ReadResponse().status, 200);
+  peer_.ExpectEnd();
+  EXPECT_EQ(proxy_.Metric(kIdle), 0);
+  client_.Send(kGet);
+  Stream next = backend_.Accept();
+  static_cast<void>(next.ReadRequest());
+  next.Send(kOk);
+  EXPECT_EQ(client_.ReadResponse().body, "ok");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Answers, LastAnswerTest,
+    testing::Values(
+        LastAnswer{"Close", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"},
+        LastAnswer{"Http10", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"},
+        LastAnswer{"BytesBehindLength", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP"},
+        LastAnswer{"BytesBehindEmpty", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nx"},
+        LastAnswer{"SecondAnswer", std::string(kOk) + std::string(kOk)},
+        LastAnswer{"BytesBehindChunks",
+                   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nx"},
+        LastAnswer{"AnnouncedShort",
+                   "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 0\r\n\r\n"}),
+    [](const auto& one) { return std::string(one.param.name); });
+
+TEST_F(KeepAliveTest, AnAnswerBeforeTheRequestIsCompleteIsTheLast) {
+  client_.Send("POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+  static_cast<void>(peer_.ReadHead());
+  peer_.Send("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(client_.ReadResponse().status, 413);
+  static_cast<void>(peer_.AwaitEnd());
+  client_.ExpectEnd();
+}
+
+TEST_F(KeepAliveTest, AnUpgradeGetsAConnectionOfItsOwnAndLeavesNone) {
+  client_.Send(
+      "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+  Stream fresh = backend_.Accept();
+  static_cast<void>(fresh.ReadRequest());
+  fresh.Send("HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(client_.ReadResponse().status, 426);
+  fresh.ExpectEnd();
+  EXPECT_EQ(Serve(client_, peer_).body, "ok");
+}
+
+TEST_F(KeepAliveTest, OneThatEndedIsNotedAtOnce) {
+  peer_.Close();
+  proxy_.AwaitMetric(kIdle, 0);
+  client_.Send("POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+  Stream next = backend_.Accept();
+  EXPECT_EQ(next.ReadRequest().body, "x");
+  next.Send(kOk);
+  EXPECT_EQ(client_.ReadResponse().body, "ok");
+  EXPECT_EQ(proxy_.Metric(kStale), 0);
+}
+
+TEST_F(KeepAliveTest, WordsThatNobodyAskedForEndIt) {
+  peer_.Send(kOk);
+  static_cast<void>(peer_.AwaitEnd());
+  proxy_.AwaitMetric(kIdle, 0);
+}
+
+// The backend closes in the moment in which the request is on its way: it goes once more, to the
+// same backend, when it may be repeated.
+TEST_F(KeepAliveTest, AStaleConnectionCostsARepeatableRequestNothing) {
+  for (const char* method : {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}) {
+    client_.Send(std::string(method) + " /again HTTP/1.1\r\nHost: a\r\n\r\n");
+    static_cast<void>(peer_.ReadRequest());
+    peer_.Close();
+    Stream next = backend_.Accept();
+    EXPECT_EQ(next.ReadRequest().method, method);
+    next.Send("HTTP/1.1 204 No Content\r\n\r\n");
+    EXPECT_EQ(client_.ReadResponse().status, 204);
+    proxy_.AwaitMetric(kIdle, 1);
+    peer_ = std::move(next);
+  }
+  EXPECT_EQ(proxy_.Metric(kStale), 5);
+  EXPECT_EQ(
+      proxy_.Metric(
+          "sluice_backend_failures_total{backend=\"b0\",pool=\"app\",reason=\"reset\"}"),
+      0)
+      << "it is no fault of the backend";
+}
+
+TEST_F(KeepAliveTest, AStaleConnectionFailsWhatMustNotBeRepeated) {
+  client_.Send("POST /pay HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n1");
+  static_cast<void>(peer_.ReadRequest());
+  peer_.Close();
+  EXPECT_EQ(client_.ReadResponse().status, 502);
+  EXPECT_FALSE(backend_.HasConnection(Millis(50)));
+}
+
+TEST_F(KeepAliveTest, OnlyTheReusedConnectionIsForgivenItsEnd) {
+  client_.Send("DELETE /d HTTP/1.1\r\nHost: a\r\n\r\n");
+  static_cast<void>(peer_.ReadRequest());
+  peer_.Close();
+  Stream next = backend_.Accept();
+  static_cast<void>(next.ReadRequest());
+  next.Close();
+  EXPECT_EQ(client_.ReadResponse().status, 502);
+  EXPECT_FALSE(backend_.HasConnection(Millis(50)));
+}
+
+TEST_F(KeepAliveTest, AHalfAnswerIsNotAStaleConnection) {
+  client_.Send("DELETE /d HTTP/1.1\r\nHost: a\r\n\r\n");
+  static_cast<void>(peer_.ReadRequest());
+  peer_.Send("HTTP/1.1 200 O");
+  peer_.Close();
+  EXPECT_EQ(client_.ReadResponse().status, 502);
+  EXPECT_FALSE(backend_.HasConnection(Millis(50)));
+}
+
+TEST_F(KeepAliveTest, ADrainOfTheBackendEndsIt) {
+  EXPECT_EQ(proxy_.Ask("POST", "/backends/app/b0/drain?window=0s&force=true").status, 202);
+  peer_.ExpectEnd();
+  EXPECT_EQ(proxy_.Metric(kIdle), 0);
+}
+
+TEST_F(KeepAliveTest, AReloadEndsIt) {
+  proxy_.Configure(OneWorker(backend_, "keep_alive.max_idle = 3"));
+  proxy_.Signal(SIGHUP);
+  peer_.ExpectEnd();
+  client_.Send(kGet);
+  Stream next = backend_.Accept();
+  static_cast<void>(next.ReadRequest());
+  next.Send(kOk);
+  EXPECT_EQ(client_.ReadResponse().body, "ok");
+}
+
+// The one that is under way belongs to the configuration before.
+TEST_F(KeepAliveTest, AConnectionUnderWayInAReloadIsNotKept) {
+  client_.Send(kGet);
+  static_cast<void>(peer_.ReadRequest());
+  proxy_.Configure(OneWorker(backend_, "keep_alive.max_idle = 3"));
+  proxy_.Signal(SIGHUP);
+  proxy_.AwaitMetric("sluice_reloads_total{result=\"success\"}", 1);
+  RawClient later(proxy_.port());  // the worker has the new one when this one is served by it
+  later.Send(kGet);
+  Stream fresh = backend_.Accept();
+  static_cast<void>(fresh.ReadRequest());
+  fresh.Send(kOk);
+  EXPECT_EQ(later.ReadResponse().body, "ok");
+  peer_.Send(kOk);
+  EXPECT_EQ(client_.ReadResponse().body, "ok");
+  peer_.ExpectEnd();
+}
+
+TEST(KeepAlive, NoMoreAreKeptThanMayBe) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend, "keep_alive = { max_idle = 2, idle_timeout = \"30s\" }"));
+  std::vector<RawClient> clients;
+  std::vector<Stream> peers;
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back(proxy.port());
+    clients.back().Send(kGet);
+    peers.push_back(backend.Accept());
+    static_cast<void>(peers.back().ReadRequest());
+  }
+  for (std::size_t i = 0; i < 4; ++i) {
+    peers[i].Send(kOk);
+    EXPECT_EQ(clients[i].ReadResponse().body, "ok");
+  }
+  peers[2].ExpectEnd();
+  peers[3].ExpectEnd();
+  EXPECT_EQ(proxy.Metric(kIdle), 2);
+}
+
+TEST(KeepAlive, EndsAfterItsIdleTime) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend, "keep_alive.idle_timeout = \"10ms\""));
+  RawClient client(proxy.port());
+  client.Send(kGet);
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send(kOk);
+  EXPECT_EQ(client.ReadResponse().body, "ok");
+  peer.ExpectEnd();
+}
+
+TEST(KeepAlive, OffMeansThatTheBackendIsToldSo) {
+  for (const char* pool : {"keep_alive.max_idle = 0", "proxy_protocol = \"v1\""}) {
+    RawBackend backend;
+    ProxyProcess proxy(OneWorker(backend, pool));
+    RawClient client(proxy.port());
+    client.Send(kGet);
+    Stream peer = backend.Accept();
+    if (pool == std::string("proxy_protocol = \"v1\"")) {
+      static_cast<void>(peer.ReadUntil("\r\n"));
+    }
+    EXPECT_EQ(peer.ReadRequest().Field("Connection"), "close") << pool;
+    peer.Send(kOk);
+    EXPECT_EQ(client.ReadResponse().body, "ok");
+    peer.ExpectEnd();
+  }
+}
+
+TEST(KeepAlive, AClientHasSoManyRequests) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.server = "keep_alive_requests = 2";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port());
+  client.Send(kGet);
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send(kOk);
+  EXPECT_FALSE(client.ReadResponse().Has("Connection"));
+  const HttpMessage last = Serve(client, peer);
+  EXPECT_EQ(last.Field("Connection"), "close");
+  client.ExpectEnd();
+
+  RawClient refused(proxy.port());
+  for (const char* connection : {"", "close"}) {
+    refused.Send("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n");
+    const HttpMessage answer = refused.ReadResponse();
+    EXPECT_EQ(answer.status, 405);
+    EXPECT_EQ(answer.Has("Connection") ? answer.Field("Connection") : "", connection);
+  }
+  refused.ExpectEnd();
+}
+
+// A client that has left.
+
+TEST(ClientGone, TakesItsRequestWithIt) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend));
+  for (const char* answer : {"", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc",
+                             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"}) {
+    RawClient client(proxy.port());
+    client.Send(kGet);
+    Stream peer = backend.Accept();
+    static_cast<void>(peer.ReadRequest());
+    peer.Send(answer);
+    if (*answer != '\0') {
+      static_cast<void>(client.ReadHead());
+    }
+    client.Close();
+    const auto from = Now();
+    peer.ExpectEnd();
+    EXPECT_LT(Now() - from, Millis(1000)) << answer;
+  }
+}
+
+TEST(ClientGone, OneThatHasOnlyFinishedItsDirectionGetsWhatComesSoon) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend));
+  RawClient client(proxy.port());
+  client.Send(kGet);
+  client.FinishWrite();
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send(kOk);
+  EXPECT_EQ(client.ReadResponse().body, "ok");
+  client.ExpectEnd();
+}
+
+TEST(ResponseIdleTimeout, CutsAnAnswerThatStandsStillAndNoOther) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.route = "response_idle_timeout = \"300ms\"\nresponse_timeout = \"20s\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port());
+  client.Send(kGet);
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  // Until the answer begins the other limit holds.
+  EXPECT_FALSE(backend.HasConnection(Millis(400)));
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+  static_cast<void>(client.ReadHead());
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_FALSE(backend.HasConnection(Millis(150)));
+    peer.Send("x");
+    EXPECT_EQ(client.ReadSome(), "x");
+  }
+  peer.ExpectEnd();
+}
+
+}  // namespace
+}  // namespace sluice::test
