@@ -35,12 +35,21 @@ struct ListenerTls {
   }
 };
 
+// A listener that serves nothing and sends its clients to https.
+struct Redirect {
+  std::uint16_t port = 443;    // where they are sent to
+  std::uint16_t status = 308;  // 301, 302, 307 or 308
+
+  bool operator==(const Redirect&) const = default;
+};
+
 struct Listener {
   std::string name;        // label in metrics and log; the address unless given
   std::string host;        // numeric IPv4 or IPv6 address, without brackets
   std::uint16_t port = 0;  // 0: any free port (tests)
   ListenerTls tls;
   bool proxy_protocol = false;  // every connection comes from a trusted proxy and says for whom
+  std::optional<Redirect> redirect = {};  // nothing: it serves; never together with tls
 
   [[nodiscard]] bool is_tls() const noexcept { return !tls.certificates.empty(); }
 

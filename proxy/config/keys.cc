@@ -17,8 +17,10 @@ constexpr auto kLimits = std::to_array<Key>(
     {"max_connections", "connections_per_ip", "upgrades_per_ip", "upgrades_per_ip_burst",
      "max_handshakes", "max_head_bytes", "max_head_fields", "max_request_line", "early_data",
      "out_buffer", "max_buffered", "max_connection_age"});
-constexpr auto kListener = std::to_array<Key>({"name", "address", "tls", "proxy_protocol"});
+constexpr auto kListener =
+    std::to_array<Key>({"name", "address", "tls", "proxy_protocol", "redirect"});
 constexpr auto kListenerTls = std::to_array<Key>({"certificates", "min_version", "client_ca"});
+constexpr auto kListenerRedirect = std::to_array<Key>({"port", "status"});
 constexpr auto kCertificate = std::to_array<Key>({"chain", "key"});
 constexpr auto kRoute = std::to_array<Key>(
     {"name", "host", "path", "pool", "upgrades", "affinity", "affinity_cookie", "origins",
@@ -61,6 +63,7 @@ constexpr std::array kTables{
     KeyTable{"listener", kListener},
     KeyTable{"listener.tls", kListenerTls},
     KeyTable{"listener.tls.certificates", kCertificate},
+    KeyTable{"listener.redirect", kListenerRedirect},
     KeyTable{"route", kRoute},
     KeyTable{"route.limits", kRouteLimits},
     KeyTable{"route.heartbeat", kHeartbeat},

@@ -150,6 +150,7 @@ class Loader {
   void ReadListeners();
   // `certificates_path` names the table of a certificate in keys.h.
   void ReadTls(const TableReader& in, std::string_view certificates_path, ListenerTls& out);
+  void ReadRedirect(const TableReader& listener, std::optional<Redirect>& out);
   void ReadPools();
   void ReadBackends(const TableReader& in, Pool& out);
   void ReadPoolTls(const TableReader& in, PoolTls& out);
@@ -393,6 +394,7 @@ void Loader::ReadListeners() {
                     "true lets nobody in while server.trusted_proxies names no proxy that may say "
                     "who its clients are; allowed: false, or true together with trusted_proxies");
     }
+    ReadRedirect(in, out.redirect);
     config_.listeners.push_back(std::move(out));
     listener_places_.push_back({in.LineOf("address"), in.PathOf("address")});
   }
@@ -421,6 +423,40 @@ void Loader::ReadTls(const TableReader& in, std::string_view certificates_path, 
                   "must not be empty; leave tls out altogether for a plain listener");
   }
   in.ReadWord("min_version", out.min_version, {"1.2", "1.3"}, {TlsVersion::k12, TlsVersion::k13});
+}
+
+void Loader::ReadRedirect(const TableReader& listener, std::optional<Redirect>& out) {
+  constexpr std::string_view kForm = "\"https\" or a table, such as { port = 443, status = 308 }";
+  if (!listener.Has("redirect")) {
+    return;
+  }
+  if (listener.Has("tls")) {
+    listener.AddMistake("redirect",
+                        "sends clients to https, and this listener has tls itself; allowed: either "
+                        "redirect or tls");
+  }
+  Redirect redirect;
+  if (listener.IsText("redirect")) {
+    if (const auto word = listener.Text("redirect"); word->text != "https") {
+      listener.AddMistake("redirect",
+                          Quoted(word->text) + " is not known; allowed: " + std::string(kForm));
+      return;
+    }
+  } else if (const auto in = listener.Table("redirect", "listener.redirect", kForm)) {
+    in->ReadCount("port", redirect.port, 1, 65535);
+    std::uint16_t status = redirect.status;
+    in->ReadCount("status", status, 0, std::numeric_limits<std::uint16_t>::max());
+    if (status == 301 || status == 302 || status == 307 || status == 308) {
+      redirect.status = status;
+    } else {
+      in->AddMistake("status", std::to_string(status) +
+                                   " is no status that sends clients to another URL; allowed: 301, "
+                                   "302, 307, 308");
+    }
+  } else {
+    return;
+  }
+  out = redirect;
 }
 
 bool Loader::ReadPath(const TableReader& in, std::string_view key, std::string_view what,

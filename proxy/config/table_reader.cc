@@ -149,6 +149,11 @@ bool TableReader::IsInteger(std::string_view key) const {
   return node != nullptr && node->is_integer();
 }
 
+bool TableReader::IsText(std::string_view key) const {
+  const toml::node* const node = Find(key);
+  return node != nullptr && node->is_string();
+}
+
 std::size_t TableReader::LineOf(std::string_view key) const {
   const toml::node* const node = Find(key);
   return node != nullptr ? LineOf(*node) : line();

@@ -71,8 +71,9 @@ class TableReader {
   // a value of the wrong type is not reported as missing too.
   [[nodiscard]] bool IsAbsentOrEmpty(std::string_view key) const;
 
-  // For a key that may be a number or a text.
+  // For a key that may be a number or a text, or a text or a table.
   [[nodiscard]] bool IsInteger(std::string_view key) const;
+  [[nodiscard]] bool IsText(std::string_view key) const;
 
   // Where a mistake about `key` is reported: its value, or the table when it is absent.
   [[nodiscard]] std::size_t LineOf(std::string_view key) const;

@@ -120,7 +120,9 @@ std::string Serialize(const Reply& reply) {
   out.append(ReasonPhrase(reply.status)).append("\r\n");
   AppendField(out, "Content-Type", "text/plain; charset=utf-8");
   AppendField(out, "Content-Length", std::to_string(reply.text.size() + 1));
-  AppendField(out, "Cache-Control", "no-store");
+  if (!reply.lasting) {
+    AppendField(out, "Cache-Control", "no-store");
+  }
   out.append(reply.extra_fields);
   if (reply.close) {
     AppendField(out, "Connection", "close");

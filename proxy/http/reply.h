@@ -19,10 +19,12 @@ struct Reply {
   std::string_view extra_fields = {};  // whole lines, each ending with CRLF, or empty
   bool close = true;                   // adds Connection: close
   bool head_only = false;              // the answer to HEAD: the length without the body
+  bool lasting = false;                // holds tomorrow too: without Cache-Control: no-store
 };
 
 // A whole answer: status line, Content-Type: text/plain; charset=utf-8, Content-Length,
-// Cache-Control: no-store, `extra_fields`, Connection: close if asked, and the text with a newline.
+// Cache-Control: no-store unless it is `lasting`, `extra_fields`, Connection: close if asked, and
+// the text with a newline.
 [[nodiscard]] std::string Serialize(const Reply& reply);
 
 }  // namespace sluice::http

@@ -128,6 +128,9 @@ Json ListenerJson(const config::Listener& listener) {
     out["tls"]["client_ca"] = listener.tls.client_ca;
   }
   out["proxy_protocol"] = listener.proxy_protocol;
+  if (listener.redirect) {
+    out["redirect"] = {{"port", listener.redirect->port}, {"status", listener.redirect->status}};
+  }
   return out;
 }
 

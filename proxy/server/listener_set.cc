@@ -90,7 +90,7 @@ Result<ListenerSet::Change> ListenerSet::Prepare(const config::Config& config,
       }
       if (old->config.name == listener.name &&
           old->config.proxy_protocol == listener.proxy_protocol &&
-          old->fingerprint == entry.fingerprint) {
+          old->config.redirect == listener.redirect && old->fingerprint == entry.fingerprint) {
         entry.certificates = old->certificates;
         change.entries_.push_back(std::move(entry));
         continue;  // the workers have it as it is
@@ -205,6 +205,7 @@ Result<LocalPtr<const session::ListenerView>> ListenerSet::MakeView(std::size_t 
   view->block = &exporter_.Listener(worker, entry.config.name, entry.config.is_tls(),
                                     entry.config.proxy_protocol);
   view->proxy_protocol = entry.config.proxy_protocol;
+  view->redirect = entry.config.redirect;
   if (entry.config.is_tls()) {
     auto library = libraries_.Of(worker);
     if (!library) {

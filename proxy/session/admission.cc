@@ -94,8 +94,7 @@ std::string RetryAfter(Random& random, std::chrono::nanoseconds wait) {
   return "Retry-After: " + std::to_string(std::min(1 + seconds, kMostSeconds)) + "\r\n";
 }
 
-Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake intake,
-                std::string_view client_ip) {
+Admission FindRoute(const http::RequestHead& head, const Snapshot& snapshot) {
   Admission admission;
   if (head.method == "CONNECT" || head.method == "TRACE") {
     admission.refusal = Refusal{405,
@@ -110,6 +109,14 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
   if (!admission.route) {
     admission.refusal =
         Refusal{404, "No route serves this host and path.", "", "no_route", std::nullopt, 0};
+  }
+  return admission;
+}
+
+Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake intake,
+                std::string_view client_ip) {
+  Admission admission = FindRoute(head, snapshot);
+  if (admission.refusal) {
     return admission;
   }
   const Route& route = snapshot.routes[*admission.route];

@@ -18,7 +18,7 @@ namespace sluice::session {
 struct Refusal {
   int status = 400;
   std::string_view text;   // static: one sentence for the body
-  std::string_view extra;  // static: whole field lines, or empty
+  std::string_view extra;  // whole field lines, or empty; outlives this
   std::string_view label;  // static: for the log
   // Set when it was an upgrade on a known route.
   std::optional<metrics::UpgradeOutcome> outcome;
@@ -36,6 +36,9 @@ struct Admission {
   bool last = false;            // no further request is taken on the connection
   bool issue_cookie = false;    // the route's affinity cookie is to be set with the answer
 };
+
+// The first part of what Admit does: whether the method is served, and by which route.
+[[nodiscard]] Admission FindRoute(const http::RequestHead& head, const Snapshot& snapshot);
 
 // `client_ip` is where the request comes from.
 [[nodiscard]] Admission Admit(const http::RequestHead& head, const Snapshot& snapshot,

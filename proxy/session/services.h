@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -37,6 +38,7 @@ struct ListenerView : LocallyShared {
   std::unique_ptr<tls::ServerContext> tls;  // null: plain
   metrics::ListenerBlock* block = nullptr;
   bool proxy_protocol = false;  // each connection begins with the header of a trusted proxy
+  std::optional<config::Redirect> redirect;  // set: it serves nothing and sends clients elsewhere
 
   [[nodiscard]] bool is_tls() const noexcept { return tls != nullptr; }
 };

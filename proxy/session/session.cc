@@ -9,6 +9,7 @@
 #include "proxy/proxy_protocol/header_parser.h"
 #include "proxy/session/affinity_cookie.h"
 #include "proxy/session/proxy_header.h"
+#include "proxy/session/redirect.h"
 #include "proxy/session/rewrite.h"
 #include "proxy/tls/tls_transport.h"
 
@@ -468,7 +469,11 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
   core_.view = core_.services.view;
   Sender sender;
   FindSender(head, sender);
-  Admission admission = Admit(head, *core_.view->snapshot, core_.services.intake, sender.client_ip);
+  std::string location;
+  Admission admission =
+      core_.listener->redirect
+          ? AdmitToRedirect(head, *core_.view->snapshot, *core_.listener->redirect, location)
+          : Admit(head, *core_.view->snapshot, core_.services.intake, sender.client_ip);
   const std::uint32_t number = std::max(facts_.number, facts_.number + 1);  // stays at its most
   facts_ = RequestFacts();
   facts_.number = number;
@@ -673,6 +678,7 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
   reply.extra_fields = extra;
   reply.close = !reusable;
   reply.head_only = head.method == "HEAD";
+  reply.lasting = refusal.status == 301 || refusal.status == 308;
   core_.client.Write(AsBytes(Serialize(reply)));
   facts_.status = static_cast<std::uint16_t>(refusal.status);
   LogRequest(refusal.label);

@@ -266,6 +266,22 @@ queue = 100
   EXPECT_EQ(result.config, want);
 }
 
+TEST(Load, ReadsTheFormsOfARedirect) {
+  const auto redirect = [](const std::string& line) {
+    const LoadResult result = LoadText("[[listener]]\naddress = \"127.0.0.1:80\"\n" + line +
+                                           "\n[[route]]\npool = \"a\"\n[pool.a]\n"
+                                           "backends = [{ address = \"127.0.0.1:1\" }]\n",
+                                       "t.toml", "");
+    EXPECT_THAT(Texts(result.mistakes), IsEmpty()) << line;
+    return result.config.listeners.at(0).redirect;
+  };
+  EXPECT_EQ(redirect(""), std::nullopt);
+  EXPECT_EQ(redirect("redirect = \"https\""), (Redirect{443, 308}));
+  EXPECT_EQ(redirect("redirect = {}"), (Redirect{443, 308}));
+  EXPECT_EQ(redirect("redirect.port = 8443"), (Redirect{8443, 308}));
+  EXPECT_EQ(redirect("redirect = { port = 1, status = 301 }"), (Redirect{1, 301}));
+}
+
 // What is set for one side alone holds for it alone, wherever it stands in the file; the rest is as
 // for both, and what is set for neither has its default.
 TEST(LoadText, TakesHeartbeatsForBothSidesOrForOne) {

@@ -422,6 +422,28 @@ INSTANTIATE_TEST_SUITE_P(
              "[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n[[listener]]\n"
              "address = \"127.0.0.1:1\"\nproxy_protocol = \"v2\"\n",
              {"5: listener[0].proxy_protocol: must be"}},
+        Case{"RedirectWord",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\nredirect = \"http\"\n",
+             {"3: listener[0].redirect: \"http\" is not known; allowed: \"https\" or a table, such "
+              "as { port = 443, status = 308 }"}},
+        Case{"RedirectType",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\nredirect = true\n",
+             {"3: listener[0].redirect: must be \"https\" or a table, such as { port = 443, status "
+              "= 308 }, not a boolean"}},
+        Case{"RedirectKeys",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\nredirect.to = \"a\"\n",
+             {"3: listener[0].redirect.to: unknown key; allowed here: port, status"}},
+        Case{"RedirectValues",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\nredirect.port = 0\n"
+             "redirect.status = 303\n",
+             {"3: listener[0].redirect.port: 0 is out of range; allowed: 1 to 65535",
+              "4: listener[0].redirect.status: 303 is no status that sends clients to another URL; "
+              "allowed: 301, 302, 307, 308"}},
+        Case{"RedirectBesideTls",
+             "[[listener]]\naddress = \"127.0.0.1:1\"\n"
+             "tls.certificates = [{ chain = \"a.pem\", key = \"a.key\" }]\nredirect = \"https\"\n",
+             {"4: listener[0].redirect: sends clients to https, and this listener has tls itself; "
+              "allowed: either redirect or tls"}},
         Case{"ProxyProtocolToBackends",
              "[pool.a]\nproxy_protocol = \"v3\"\nbackends = [{ address = \"a:1\" }]\n",
              {"2: pool.a.proxy_protocol: "}},

@@ -85,6 +85,10 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
   }
   out += "[[listener]]\n" + unless("listener", "address", "address = \"127.0.0.1:8080\"");
   out += in("listener");
+  if (path == "listener.redirect") {  // what is off without any of its keys
+    out += key == "port" ? "redirect.status = 308\n" : "redirect.port = 443\n";
+    out += in("listener.redirect", "redirect.");
+  }
   if (path.starts_with("listener.tls")) {
     out += "tls.certificates = [{ chain = \"a.pem\", key = \"a.key\" }]\n";
     out += in("listener.tls", "tls.");
@@ -305,6 +309,7 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       {"limits.max_head_bytes", {"20000B", "16KB", "64KiB", "1MB", "1MiB"}},
       {"listener.name", {"front", "[::1]:80", "a_b.c-d"}},
       {"listener.address", {"0.0.0.0:80", "[::]:80", "127.0.0.1:0", "[::ffff:1.2.3.4]:1"}},
+      {"listener.redirect", {"https"}},
       {"route.name", {"*/", "chat.example.com/socket"}},
       {"route.host", {"", "a", "Chat.Example.com", "*.example.com", "127.0.0.1", "[::1]", "a_b"}},
       {"route.path", {"/", "/a/b", "/a/", "/a%20b", "/a*b"}},

@@ -57,6 +57,9 @@ tls.certificates = [{ chain = "a.pem", key = "a.key" }]
 tls.min_version = "1.3"
 tls.client_ca = "ca.pem"
 proxy_protocol = true
+[[listener]]
+address = "127.0.0.1:8081"
+redirect = { port = 8443, status = 307 }
 [[route]]
 name = "chat"
 host = "chat.test"
@@ -247,6 +250,8 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
       {"/route/0/slow_timeout", "7s"},
       {"/pool/app/balance", "round_robin"},
       {"/listener/0/proxy_protocol", true},
+      {"/listener/1/redirect/port", 8443},
+      {"/listener/1/redirect/status", 307},
       {"/pool/app/bounded_load", 1.5},
       {"/pool/app/proxy_protocol", "v1"},
       {"/pool/app/group_threshold", 0.25},

@@ -169,6 +169,16 @@ TEST_F(ListenerSetTest, AnotherNameOnTheSameAddressKeepsTheSockets) {
   EXPECT_EQ(PortOf("after"), port);
 }
 
+TEST_F(ListenerSetTest, ARedirectIsTurnedOnOverTheSameSocket) {
+  Load(Config(Listener("a")));
+  const std::uint16_t port = PortOf("a");
+  const auto change = Load(Config(Listener("a", 0, "redirect.port = 8443")));
+  ASSERT_EQ(change.by_worker[0].size(), 1U);
+  EXPECT_EQ(change.by_worker[0][0].view->redirect, (config::Redirect{8443, 308}));
+  EXPECT_TRUE(change.closed.empty());
+  EXPECT_EQ(PortOf("a"), port);
+}
+
 TEST_F(ListenerSetTest, NothingIsDoneWhenOneAddressIsTaken) {
   Load(Config(Listener("a")));
   // Not one of ours: without SO_REUSEPORT of both the kernel refuses, with it CheckFree does.
