@@ -107,6 +107,22 @@ enum class OnSlow : std::uint8_t {
   kClose,  // besides, after slow_timeout its session is closed
 };
 
+// What is changed in the fields of heads on their way. What is removed is removed before anything
+// is added: a field that is in both is replaced.
+struct HeaderRules {
+  struct Field {
+    std::string name;
+    std::string value;
+
+    bool operator==(const Field&) const = default;
+  };
+
+  std::vector<Field> add;           // in file order; names differ, ignoring case
+  std::vector<std::string> remove;  // names; case does not matter
+
+  bool operator==(const HeaderRules&) const = default;
+};
+
 struct Route {
   std::string name;        // label; unique; derived from host and path unless given
   std::string host;        // lower case; exact, "*.suffix", or empty for any
@@ -128,6 +144,8 @@ struct Route {
   Millis idle_timeout{0};  // a session without a frame of either side; 0: no limit
   OnSlow on_slow = OnSlow::kPause;
   Millis slow_timeout{10'000};
+  HeaderRules request_headers;   // of what goes to backends
+  HeaderRules response_headers;  // of what goes to clients
 
   bool operator==(const Route&) const = default;
 };

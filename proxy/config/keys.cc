@@ -26,7 +26,9 @@ constexpr auto kRoute = std::to_array<Key>(
     {"name", "host", "path", "pool", "upgrades", "affinity", "affinity_cookie", "origins",
      "require_origin", "limits", "retries", "handshake_timeout", "response_timeout",
      "response_idle_timeout", "close_code",
-     "refragment", "heartbeat", "idle_timeout", "on_slow", "slow_timeout"});
+     "refragment", "heartbeat", "idle_timeout", "on_slow", "slow_timeout", "request_headers",
+     "response_headers"});
+constexpr auto kHeaderRules = std::to_array<Key>({"add", "remove"});
 constexpr auto kRouteLimits =
     std::to_array<Key>({"max_message_bytes", "max_frame_bytes", "max_frames_per_message",
                         "max_connections", "messages_per_second", "bytes_per_second",
@@ -69,6 +71,8 @@ constexpr std::array kTables{
     KeyTable{"route.heartbeat", kHeartbeat},
     KeyTable{"route.heartbeat.client", kSideHeartbeat},
     KeyTable{"route.heartbeat.backend", kSideHeartbeat},
+    KeyTable{"route.request_headers", kHeaderRules},
+    KeyTable{"route.response_headers", kHeaderRules},
     KeyTable{"pool.*", kPool},
     KeyTable{"pool.*.backends", kBackend},
     KeyTable{"pool.*.tls", kPoolTls},

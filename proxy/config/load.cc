@@ -49,6 +49,9 @@ constexpr std::size_t kLeastToken = 16;
 constexpr std::size_t kMostToken = 4096;
 constexpr std::size_t kMostTokenFileBytes = kMostToken + 64;  // white space at its end
 
+// Each of them is compared with every field of a head.
+constexpr std::size_t kMostFieldRules = 32;
+
 // Names that must differ, and who took each.
 class Claims {
  public:
@@ -163,6 +166,7 @@ class Loader {
   bool ReadHostAndPath(const TableReader& in, Route& out);
   void ReadRoute(const TableReader& in, Route& out);
   void ReadHeartbeat(const TableReader& in, Heartbeat& out);
+  void ReadHeaderRules(const TableReader& in, HeaderRules& out);
   void ReadAffinity(const TableReader& in, Route& out);
   void ReadCloseCode(const TableReader& in, std::uint16_t& out);
   // Reads the path of a file and joins it with the folder of the configuration. `what` it is, for
@@ -827,11 +831,51 @@ void Loader::ReadRoute(const TableReader& in, Route& out) {
   in.ReadDuration("idle_timeout", out.idle_timeout, Millis(500), kMonth, "no limit");
   in.ReadWord("on_slow", out.on_slow, {"pause", "close"}, {OnSlow::kPause, OnSlow::kClose});
   in.ReadDuration("slow_timeout", out.slow_timeout, Millis(100), kLongest);
+  constexpr std::string_view kRulesForm =
+      "a table, such as { add = { \"X-Env\" = \"prod\" }, remove = [\"X-Debug\"] }";
+  if (const auto rules = in.Table("request_headers", "route.request_headers", kRulesForm)) {
+    ReadHeaderRules(*rules, out.request_headers);
+  }
+  if (const auto rules = in.Table("response_headers", "route.response_headers", kRulesForm)) {
+    ReadHeaderRules(*rules, out.response_headers);
+  }
 }
 
 void Loader::ReadHeartbeat(const TableReader& in, Heartbeat& out) {
   in.ReadDuration("interval", out.interval, Millis(100), kLongest, "off");
   in.ReadDuration("timeout", out.timeout, Millis(50), kLongest);
+}
+
+void Loader::ReadHeaderRules(const TableReader& in, HeaderRules& out) {
+  Claims names("field");
+  const auto added = in.NamedTexts("add", "a table, such as { \"X-Env\" = \"prod\" }");
+  for (const auto& [name, item] : added) {
+    auto good_name = ParseFieldName(name);
+    auto value = ParseFieldValue(item.text);
+    if (!good_name) {
+      report_.AddMistake(item.line, item.key, good_name.error().message);
+    } else if (!value) {
+      report_.AddMistake(item.line, item.key, value.error().message);
+    } else if (names.Claim(report_, Lower(name), item.line, item.key)) {
+      out.add.push_back({std::move(*good_name), std::move(*value)});
+    }
+  }
+  const auto removed = in.Texts("remove");
+  for (const TextItem& item : removed) {
+    if (auto name = ParseFieldName(item.text)) {
+      out.remove.push_back(std::move(*name));
+    } else {
+      report_.AddMistake(item.line, item.key, name.error().message);
+    }
+  }
+  for (const auto& [key, count] :
+       {std::pair<std::string_view, std::size_t>("add", added.size()),
+        std::pair<std::string_view, std::size_t>("remove", removed.size())}) {
+    if (count > kMostFieldRules) {
+      in.AddMistake(key, "has " + std::to_string(count) + " fields; allowed: at most " +
+                             std::to_string(kMostFieldRules));
+    }
+  }
 }
 
 void Loader::ReadAffinity(const TableReader& in, Route& out) {

@@ -396,39 +396,59 @@ std::vector<TableReader> TableReader::Tables(std::string_view key, std::string_v
   return out;
 }
 
-std::vector<std::pair<std::string, TableReader>> TableReader::NamedTables(
-    std::string_view key, std::string_view keys_path, std::string_view form) const {
-  std::vector<std::pair<std::string, TableReader>> out;
+std::vector<TableReader::Named> TableReader::AllNamed(std::string_view key,
+                                                      std::string_view form) const {
   const toml::node* const node = Find(key);
   if (node == nullptr) {
-    return out;
+    return {};
   }
   const toml::table* const table = node->as_table();
   if (table == nullptr) {
     ReportType(key, *node, form);
-    return out;
+    return {};
   }
-  struct Found {
-    toml::source_position place;
-    std::string name;
-    const toml::node* node;
-  };
-  std::vector<Found> found;
+  std::vector<std::pair<toml::source_position, Named>> found;
   for (const auto& [name, child] : *table) {
-    found.push_back({name.source().begin, std::string(name.str()), &child});
+    const std::string text(name.str());
+    const bool bare = IsToken(text) && text.find('.') == std::string::npos;
+    found.push_back(
+        {name.source().begin, {text, PathOf(key) + "." + (bare ? text : Quoted(text)), &child}});
   }
   // The parser keeps tables by name; the file's order is what a user sees in every list.
   std::sort(found.begin(), found.end(),
-            [](const Found& a, const Found& b) { return a.place < b.place; });
-  for (Found& entry : found) {
-    const bool bare = IsToken(entry.name) && entry.name.find('.') == std::string::npos;
-    std::string path = PathOf(key) + "." + (bare ? entry.name : Quoted(entry.name));
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<Named> out;
+  for (auto& [place, named] : found) {
+    out.push_back(std::move(named));
+  }
+  return out;
+}
+
+std::vector<std::pair<std::string, TextItem>> TableReader::NamedTexts(std::string_view key,
+                                                                      std::string_view form) const {
+  std::vector<std::pair<std::string, TextItem>> out;
+  for (Named& entry : AllNamed(key, form)) {
+    const std::size_t line = LineOf(*entry.node);
+    if (const auto* const text = entry.node->as_string()) {
+      out.emplace_back(std::move(entry.name), TextItem{text->get(), line, std::move(entry.path)});
+    } else {
+      report_.AddMistake(line, std::move(entry.path),
+                         "must be a string, not " + std::string(TypeName(*entry.node)));
+    }
+  }
+  return out;
+}
+
+std::vector<std::pair<std::string, TableReader>> TableReader::NamedTables(
+    std::string_view key, std::string_view keys_path, std::string_view form) const {
+  std::vector<std::pair<std::string, TableReader>> out;
+  for (Named& entry : AllNamed(key, form)) {
     if (const toml::table* const child = entry.node->as_table()) {
       out.emplace_back(std::move(entry.name),
-                       TableReader(report_, *child, keys_path, std::move(path)));
+                       TableReader(report_, *child, keys_path, std::move(entry.path)));
     } else {
       report_.AddMistake(
-          LineOf(*entry.node), std::move(path),
+          LineOf(*entry.node), std::move(entry.path),
           "must be " + std::string(form) + ", not " + std::string(TypeName(*entry.node)));
     }
   }

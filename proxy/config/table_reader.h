@@ -148,11 +148,24 @@ class TableReader {
   [[nodiscard]] std::vector<TableReader> Tables(std::string_view key, std::string_view keys_path,
                                                 std::string_view form) const;
 
+  // All strings inside the table at `key`, whose names the user chose, in file order.
+  [[nodiscard]] std::vector<std::pair<std::string, TextItem>> NamedTexts(
+      std::string_view key, std::string_view form) const;
+
   // All tables inside the table at `key`, whose names the user chose, in file order.
   [[nodiscard]] std::vector<std::pair<std::string, TableReader>> NamedTables(
       std::string_view key, std::string_view keys_path, std::string_view form) const;
 
  private:
+  // What is inside a table whose names the user chose.
+  struct Named {
+    std::string name;
+    std::string path;
+    const toml::node* node;
+  };
+
+  // In file order; none when there is no table at `key`.
+  [[nodiscard]] std::vector<Named> AllNamed(std::string_view key, std::string_view form) const;
   [[nodiscard]] static std::size_t LineOf(const toml::node& node) noexcept;
   [[nodiscard]] const toml::node* Find(std::string_view key) const;
   void ReportUnknownKeys() const;

@@ -30,14 +30,6 @@ bool AllDigits(std::string_view text) noexcept {
   return !text.empty() && std::all_of(text.begin(), text.end(), IsDigit);
 }
 
-std::string Lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  }
-  return out;
-}
-
 constexpr char Upper(char c) noexcept {
   return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
 }
@@ -217,6 +209,14 @@ std::string Quoted(std::string_view text) {
     }
   }
   out += '"';
+  return out;
+}
+
+std::string Lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  }
   return out;
 }
 
@@ -600,6 +600,60 @@ bool IsToken(std::string_view text) noexcept {
   return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
     return IsAlpha(c) || IsDigit(c) || kMarks.find(c) != std::string_view::npos;
   });
+}
+
+Result<std::string> ParseFieldName(std::string_view text) {
+  struct Kept {
+    std::string_view name;  // in lower case; a dash at its end stands for all that begin so
+    std::string_view why;
+  };
+  constexpr std::string_view kHop = "is about one connection, which Sluice looks after itself";
+  constexpr std::string_view kClient = "tells who the client is, which Sluice writes itself";
+  constexpr std::array kKept{
+      Kept{"connection", kHop},
+      Kept{"keep-alive", kHop},
+      Kept{"proxy-connection", kHop},
+      Kept{"te", kHop},
+      Kept{"trailer", kHop},
+      Kept{"transfer-encoding", kHop},
+      Kept{"upgrade", kHop},
+      Kept{"content-length", "tells where content ends, which Sluice finds out itself"},
+      Kept{"host", "is what routes are chosen by, and backends have to see the same"},
+      Kept{"sec-websocket-", "is a part of the WebSocket handshake, which Sluice checks"},
+      Kept{"x-forwarded-", kClient},
+      Kept{"forwarded", kClient},
+      Kept{"x-request-id", "is what a request is found by in logs, and Sluice writes it itself"},
+      Kept{"via", "tells which proxies a message has passed, and Sluice writes it itself"},
+  };
+  if (!IsToken(text)) {
+    return Err(Quoted(text) +
+               " is not the name of a field; allowed: letters, digits and !#$%&'*+-.^_`|~");
+  }
+  const std::string lower = Lower(text);
+  for (const Kept& kept : kKept) {
+    if (kept.name.back() == '-' ? lower.starts_with(kept.name) : lower == kept.name) {
+      return Err(Quoted(text) + " " + std::string(kept.why) + "; allowed: any other field");
+    }
+  }
+  return std::string(text);
+}
+
+Result<std::string> ParseFieldValue(std::string_view text) {
+  constexpr std::size_t kMost = 4096;
+  if (text.size() > kMost) {
+    return Err("is " + std::to_string(text.size()) + " bytes long; allowed: at most " +
+               std::to_string(kMost));
+  }
+  const auto is_blank = [](char c) { return c == ' ' || c == '\t'; };
+  const bool good = !text.empty() && !is_blank(text.front()) && !is_blank(text.back()) &&
+                    std::all_of(text.begin(), text.end(),
+                                [&](char c) { return is_blank(c) || (c > 0x20 && c < 0x7F); });
+  if (!good) {
+    return Err(Quoted(text) +
+               " is not the value of a field; allowed: visible ASCII characters, with blanks "
+               "between them");
+  }
+  return std::string(text);
 }
 
 Result<std::string> ParseName(std::string_view text) {

@@ -19,6 +19,9 @@ namespace sluice::config {
 // is cut, so that a message stays one line whatever a file holds.
 [[nodiscard]] std::string Quoted(std::string_view text);
 
+// ASCII letters in lower case, the rest as it is.
+[[nodiscard]] std::string Lower(std::string_view text);
+
 // "a, b, c".
 [[nodiscard]] std::string Joined(std::span<const std::string_view> words);
 
@@ -79,6 +82,13 @@ struct HostPort {
 
 // RFC 9110 section 5.6.2: what the names of header fields and cookies are made of.
 [[nodiscard]] bool IsToken(std::string_view text) noexcept;
+
+// The name of a field that a route may add or remove: not one by which messages are delimited,
+// routed, upgraded or traced, all of which Sluice writes itself.
+[[nodiscard]] Result<std::string> ParseFieldName(std::string_view text);
+
+// The value of a field that a route adds: visible ASCII characters, blanks between them.
+[[nodiscard]] Result<std::string> ParseFieldValue(std::string_view text);
 
 // Names of listeners, pools and backends: metric labels, and segments of URLs.
 [[nodiscard]] Result<std::string> ParseName(std::string_view text);

@@ -139,6 +139,15 @@ Json HeartbeatJson(const config::Heartbeat& heartbeat) {
           {"timeout", FormatDuration(heartbeat.timeout)}};
 }
 
+// The values of requests are for backends alone, and may let somebody in there: they are not told.
+Json HeaderRulesJson(const config::HeaderRules& rules, bool tell_values) {
+  Json added = Json::object();
+  for (const config::HeaderRules::Field& field : rules.add) {
+    added[field.name] = tell_values ? field.value : "(not told)";
+  }
+  return {{"add", std::move(added)}, {"remove", rules.remove}};
+}
+
 Json RouteJson(const config::Route& route) {
   Json affinity = Json::array();
   for (const config::AffinityRule& rule : route.affinity) {
@@ -175,7 +184,9 @@ Json RouteJson(const config::Route& route) {
            {"retries", route.retries},
            {"handshake_timeout", FormatDuration(route.handshake_timeout)},
            {"response_timeout", FormatDuration(route.response_timeout)},
-           {"response_idle_timeout", FormatDuration(route.response_idle_timeout)}};
+           {"response_idle_timeout", FormatDuration(route.response_idle_timeout)},
+           {"request_headers", HeaderRulesJson(route.request_headers, false)},
+           {"response_headers", HeaderRulesJson(route.response_headers, true)}};
   if (route.close_code != 0) {
     out["close_code"] = route.close_code;
   }

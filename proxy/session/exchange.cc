@@ -10,6 +10,7 @@
 #include "proxy/net/socket.h"
 #include "proxy/session/affinity_cookie.h"
 #include "proxy/session/idle_conns.h"
+#include "proxy/session/own_answer.h"
 #include "proxy/session/proxy_header.h"
 #include "proxy/tls/tls_transport.h"
 
@@ -665,6 +666,7 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   how.close = !client_keep_alive_;
   const std::string cookie = CookieToIssue();
   how.set_cookie = cookie;
+  how.change = core_.route(facts_).heads.response();
   std::string out = ClientHead(head, how);
   if (IsEndlessEventStream(head)) {
     core_.client.Write(AsBytes(std::exchange(out, {})));
@@ -694,6 +696,7 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
   ClientResponse how;
   const std::string cookie = CookieToIssue();
   how.set_cookie = cookie;
+  how.change = core_.route(facts_).heads.response();
   core_.NoteSuccess(facts_);
   facts_.status = 101;
   if (facts_.texts.stored() && !(agreement.protocol.empty() && agreement.extensions.empty())) {
@@ -913,7 +916,7 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
       client_keep_alive_ && request_done_ && !client_ended_ && KeepsAlive(core_.services.intake);
   reply.close = !reusable;
   reply.head_only = head_request_;
-  core_.client.Write(AsBytes(Serialize(reply)));
+  core_.client.Write(AsBytes(OwnAnswer(core_, facts_, reply)));
   Report(reusable);
 }
 

@@ -66,6 +66,14 @@ bool IsReplaced(FieldId id) noexcept {
   }
 }
 
+// True for what the route takes off.
+bool IsRemoved(const HeadChange& change, const http::Field& field) noexcept {
+  return !change.removed.empty() &&
+         std::any_of(change.removed.begin(), change.removed.end(), [&](const std::string& name) {
+           return http::EqualsIgnoreCase(name, field.name);
+         });
+}
+
 // What others believe about the client as they believe the fields above. Of a peer that is not
 // trusted no copy goes further.
 bool SpeaksForTheClient(const http::Field& field) noexcept {
@@ -83,8 +91,8 @@ void AppendInherited(std::string& out, const http::Fields& fields, FieldId id) {
   });
 }
 
-// RFC 9110 section 7.6.3: the version that the message came in, and who passes it on. Others' entries
-// were copied before, so the list is in order.
+// RFC 9110 section 7.6.3: the version that the message came in, and who passes it on. Others'
+// entries were copied before, so the list is in order.
 void AppendVia(std::string& out, int minor_version) {
   out += minor_version == 0 ? "Via: 1.0 sluice\r\n" : "Via: 1.1 sluice\r\n";
 }
@@ -185,13 +193,15 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
   const Filter filter(head.fields);
   for (const http::Field& field : head.fields) {
     const bool believed = facts.peer_trusted || !SpeaksForTheClient(field);
-    if (believed && !IsReplaced(field.id) && !filter.Drops(field)) {
+    if (believed && !IsReplaced(field.id) && !filter.Drops(field) &&
+        !IsRemoved(facts.change, field)) {
       AppendField(out, field.name, field.value);
     }
   }
   AppendForwarding(out, head, facts);
   AppendField(out, "X-Request-Id", facts.request_id);
   AppendVia(out, head.minor_version);
+  out += facts.change.added;
   if (passage == Passage::kUpgrade) {
     out += "Connection: Upgrade\r\nUpgrade: websocket\r\n";
   } else {
@@ -233,7 +243,8 @@ std::string ClientHead(const http::ResponseHead& head, const ClientResponse& how
   for (const http::Field& field : head.fields) {
     if (keep_upgrade && field.id == FieldId::kUpgrade) {
       has_upgrade = true;
-    } else if (filter.Drops(field) || (drop_length && field.id == FieldId::kContentLength)) {
+    } else if (filter.Drops(field) || (drop_length && field.id == FieldId::kContentLength) ||
+               IsRemoved(how.change, field)) {
       continue;
     }
     AppendField(out, field.name, field.value);
@@ -244,6 +255,7 @@ std::string ClientHead(const http::ResponseHead& head, const ClientResponse& how
   if (head.status >= 200) {
     AppendVia(out, head.minor_version);
   }
+  out += how.change.added;
   if (how.chunked) {
     out += "Transfer-Encoding: chunked\r\n";
   }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -12,11 +13,19 @@
 
 namespace sluice::session {
 
+// What a route changes in a head. Names are taken off what was sent, then whole lines put on,
+// behind all of it. Views into the snapshot, where they were made once.
+struct HeadChange {
+  std::span<const std::string> removed;
+  std::string_view added;
+};
+
 struct ForwardFacts {
   std::string_view peer_ip;     // the client's end of the connection
   bool tls = false;             // the client came over TLS
   bool peer_trusted = false;    // the peer's own forwarding fields are believed and added to
   std::string_view request_id;  // replaces X-Request-Id
+  HeadChange change = {};
 };
 
 // What a request makes of the connection that takes it to its backend.
@@ -34,6 +43,7 @@ struct ClientResponse {
   bool chunked = false;         // add Transfer-Encoding: chunked
   bool close = false;           // add Connection: close
   std::string_view set_cookie;  // a whole Set-Cookie value, or empty
+  HeadChange change = {};
 };
 
 // The head that a client is sent. The version is always HTTP/1.1.

@@ -8,6 +8,7 @@
 #include "proxy/net/socket.h"
 #include "proxy/proxy_protocol/header_parser.h"
 #include "proxy/session/affinity_cookie.h"
+#include "proxy/session/own_answer.h"
 #include "proxy/session/proxy_header.h"
 #include "proxy/session/redirect.h"
 #include "proxy/session/rewrite.h"
@@ -647,6 +648,7 @@ void Session::BeginExchange(const http::RequestHead& head, const Sender& sender,
   forward.tls = core_.listener->is_tls();
   forward.peer_trusted = sender.peer_trusted;
   forward.request_id = sender.request_id;
+  forward.change = core_.route(facts_).heads.request();
   phase_ = Phase::kExchange;
   ExchangeSink& sink = *this;  // privately ours: make_unique could not convert it
   net::ConnSink& conn_sink = *this;
@@ -679,7 +681,7 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
   reply.close = !reusable;
   reply.head_only = head.method == "HEAD";
   reply.lasting = refusal.status == 301 || refusal.status == 308;
-  core_.client.Write(AsBytes(Serialize(reply)));
+  core_.client.Write(AsBytes(OwnAnswer(core_, facts_, reply)));
   facts_.status = static_cast<std::uint16_t>(refusal.status);
   LogRequest(refusal.label);
   if (!reusable) {

@@ -176,8 +176,12 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& con
     made->pools.push_back(std::move(*one));
   }
   for (const config::Route& route : config.routes) {
-    Route one{route, StateOf(route.name, before), 0, RulesOf(route),
-              route.close_code != 0 ? route.close_code : config.drain.close_code};
+    Route one{route,
+              StateOf(route.name, before),
+              0,
+              RulesOf(route),
+              route.close_code != 0 ? route.close_code : config.drain.close_code,
+              RouteHeads(route)};
     while (config.pools[one.pool].name != route.pool) {
       ++one.pool;  // the loader has checked that it exists
     }

@@ -19,6 +19,7 @@
 #include "proxy/net/address.h"
 #include "proxy/routing/affinity.h"
 #include "proxy/routing/route_table.h"
+#include "proxy/session/route_heads.h"
 
 namespace sluice::session {
 
@@ -54,6 +55,7 @@ struct Route {
   std::size_t pool = 0;  // into Snapshot::pools
   std::vector<routing::AffinityRule> affinity;
   std::uint16_t close_code = 1012;
+  RouteHeads heads;
 };
 
 struct Snapshot {

@@ -109,6 +109,9 @@ heartbeat.backend = { interval = "3s", timeout = "4s" }
 idle_timeout = "500ms"
 on_slow = "close"
 slow_timeout = "100ms"
+request_headers.add = { "X-B" = "b c", "X-A" = "a" }
+request_headers.remove = "X-D"
+response_headers = { add = { "Server" = "s" }, remove = ["server", "X-P"] }
 [[route]]
 pool = "a"
 affinity = "cookie:sid"
@@ -223,6 +226,8 @@ queue = 100
   talk.idle_timeout = Millis(500);
   talk.on_slow = OnSlow::kClose;
   talk.slow_timeout = Millis(100);
+  talk.request_headers = {{{"X-B", "b c"}, {"X-A", "a"}}, {"X-D"}};
+  talk.response_headers = {{{"Server", "s"}}, {"server", "X-P"}};
   Route rest;
   rest.name = "*/";
   rest.pool = "a";

@@ -506,6 +506,46 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"NoPool",
              "[[route]]\npath = \"/a\"\n",
              {"1: route[0].pool: is missing; allowed: the name of a pool"}},
+        Case{"FieldNames",
+             "[[route]]\npool = \"rest\"\n"
+             "request_headers.add = { \"a b\" = \"1\", \"Host\" = \"a\", \"via\" = \"1\" }\n"
+             "request_headers.remove = [\"Connection\", \"Content-Length\", \"\"]\n"
+             "response_headers.add = { \"Sec-WebSocket-Accept\" = \"x\" }\n"
+             "response_headers.remove = [\"X-Forwarded-Anything\", \"x-request-id\"]\n",
+             {"3: route[0].request_headers.add.\"a b\": \"a b\" is not the name of a field; "
+              "allowed: letters, digits and !#$%&'*+-.^_`|~",
+              "3: route[0].request_headers.add.Host: \"Host\" is what routes are chosen by, and "
+              "backends have to see the same; allowed: any other field",
+              "3: route[0].request_headers.add.via: \"via\" tells which proxies a message has "
+              "passed, and Sluice writes it itself; allowed: any other field",
+              "4: route[0].request_headers.remove[0]: \"Connection\" is about one connection, "
+              "which Sluice looks after itself; allowed: any other field",
+              "4: route[0].request_headers.remove[1]: \"Content-Length\" tells where content ends",
+              "4: route[0].request_headers.remove[2]: \"\" is not the name of a field",
+              "5: route[0].response_headers.add.Sec-WebSocket-Accept: \"Sec-WebSocket-Accept\" is "
+              "a part of the WebSocket handshake, which Sluice checks; allowed: any other field",
+              "6: route[0].response_headers.remove[0]: \"X-Forwarded-Anything\" tells who the "
+              "client is, which Sluice writes itself; allowed: any other field",
+              "6: route[0].response_headers.remove[1]: \"x-request-id\" is what a request is found "
+              "by in logs, and Sluice writes it itself; allowed: any other field"}},
+        Case{"FieldValues",
+             "[[route]]\npool = \"rest\"\n[route.request_headers.add]\nX-A = \"a\\r\\nX-B: b\"\n"
+             "X-C = 1\nX-D = \"\"\nX-E = \"e\"\nx-e = \"f\"\n",
+             {"4: route[0].request_headers.add.X-A: \"a\\x0d\\x0aX-B: b\" is not the value of a "
+              "field; allowed: visible ASCII characters, with blanks between them",
+              "5: route[0].request_headers.add.X-C: must be a string, not an integer",
+              "6: route[0].request_headers.add.X-D: \"\" is not the value of a field",
+              "8: route[0].request_headers.add.x-e: the field \"x-e\" is taken by "
+              "route[0].request_headers.add.X-E in line 7; each must be different"}},
+        Case{
+            "FieldRulesOfOtherTypes",
+            "[[route]]\npool = \"rest\"\nrequest_headers = []\nresponse_headers.add = \"X-A: 1\"\n"
+            "response_headers.set = {}\n",
+            {"3: route[0].request_headers: must be a table, such as { add = { \"X-Env\" = \"prod\" "
+             "}",
+             "4: route[0].response_headers.add: must be a table, such as { \"X-Env\" = \"prod\" }, "
+             "not a string",
+             "5: route[0].response_headers.set: unknown key; allowed here: add, remove"}},
         Case{"UnknownPool",
              "[[route]]\npath = \"/a\"\npool = \"caht\"\n[pool.chat]\n"
              "backends = [{ address = \"a:1\" }]\n",

@@ -97,6 +97,8 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
   if (key == "require_origin" || key == "origins") {
     out += unless("route", "origins", "origins = [\"https://a.example\"]");
   }
+  out += in("route.request_headers", "request_headers.");
+  out += in("route.response_headers", "response_headers.");
   out += in("route.limits", "limits.") + in("route.heartbeat", "heartbeat.");
   out += in("route.heartbeat.client", "heartbeat.client.");
   out += in("route.heartbeat.backend", "heartbeat.backend.");
@@ -312,6 +314,8 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       {"listener.redirect", {"https"}},
       {"route.name", {"*/", "chat.example.com/socket"}},
       {"route.host", {"", "a", "Chat.Example.com", "*.example.com", "127.0.0.1", "[::1]", "a_b"}},
+      {"route.request_headers.remove", {"X-A", "a", "!#$%&'*+-.^_`|~"}},
+      {"route.response_headers.remove", {"Server"}},
       {"route.path", {"/", "/a/b", "/a/", "/a%20b", "/a*b"}},
       {"route.affinity", {"ip", "cookie:a!b", "header:X-A", "query:a:b[]", "path:1", "path:32"}},
       {"route.affinity_cookie", {"", "a", "__Host-a"}},

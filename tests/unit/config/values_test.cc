@@ -259,6 +259,53 @@ TEST(ParseCloseReason, TakesPlainWordsThatFitAFrame) {
   }
 }
 
+TEST(ParseFieldName, RefusesWhatSluiceWritesItself) {
+  for (const std::string_view name : {"X-Env", "Server", "Set-Cookie", "Authorization", "Origin",
+                                      "ViaX", "X-Real-IP", "Sec-Fetch-Site", "a!#$%&'*+-.^_`|~9"}) {
+    EXPECT_EQ(ParseFieldName(name), std::string(name));
+  }
+  for (const std::string_view name : {"",
+                                      "a b",
+                                      "a:",
+                                      "\xC3\xA4",
+                                      "connection",
+                                      "Keep-Alive",
+                                      "PROXY-CONNECTION",
+                                      "Te",
+                                      "trailer",
+                                      "Transfer-Encoding",
+                                      "upgrade",
+                                      "content-length",
+                                      "HOST",
+                                      "sec-websocket-key",
+                                      "Sec-WebSocket-",
+                                      "x-forwarded-for",
+                                      "X-Forwarded-Anything",
+                                      "forwarded",
+                                      "X-Request-ID",
+                                      "VIA"}) {
+    EXPECT_FALSE(ParseFieldName(name)) << name;
+  }
+}
+
+TEST(ParseFieldValue, TakesVisibleCharactersOnly) {
+  const std::string most(4096, 'x');
+  for (const std::string_view value :
+       {std::string_view("a"), std::string_view("a \t b"), std::string_view("max-age=1; x=\"~\""),
+        std::string_view(most)}) {
+    EXPECT_EQ(ParseFieldValue(value), std::string(value));
+  }
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string value = std::string("a") + static_cast<char>(byte) + "b";
+    EXPECT_EQ(ParseFieldValue(value).has_value(), byte == '\t' || (byte >= 0x20 && byte < 0x7F))
+        << byte;
+  }
+  for (const std::string& value :
+       {std::string(), std::string(" a"), std::string("a\t"), most + "x"}) {
+    EXPECT_FALSE(ParseFieldValue(value)) << value.size();
+  }
+}
+
 TEST(Nearest, FindsSlipsAndNothingElse) {
   const std::vector<std::string_view> words = {"workers", "header_timeout", "pool", "path"};
   EXPECT_EQ(Nearest("wokers", words), "workers");

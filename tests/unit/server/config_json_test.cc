@@ -92,6 +92,8 @@ heartbeat.backend.timeout = "8s"
 idle_timeout = "27s"
 on_slow = "close"
 slow_timeout = "7s"
+request_headers = { add = { "Authorization" = "a-secret-for-backends" }, remove = ["X-A"] }
+response_headers = { add = { "X-B" = "b", "X-A" = "a" }, remove = ["X-A", "Server"] }
 [pool.app]
 balance = "round_robin"
 bounded_load = 1.5
@@ -194,6 +196,7 @@ const json& At(const json& document, std::string_view path) {
 TEST_F(ConfigJsonTest, HasEveryKeyOfEveryTableAndNoOther) {
   config::Config config = Load(kEverything);
   // More than a file may say at once.
+  config.listeners[0].redirect.emplace();
   config.pools[0].discover = config::Discovery{.file = "b.toml", .dns = "a.test", .port = 9000};
   const json document = json::parse(ConfigJson(config));
   for (const config::KeyTable& table : config::AllKeyTables()) {
@@ -248,6 +251,9 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
       {"/route/0/idle_timeout", "27s"},
       {"/route/0/on_slow", "close"},
       {"/route/0/slow_timeout", "7s"},
+      {"/route/0/request_headers/remove", {"X-A"}},
+      {"/route/0/response_headers/add", {{"X-B", "b"}, {"X-A", "a"}}},
+      {"/route/0/response_headers/remove", {"X-A", "Server"}},
       {"/pool/app/balance", "round_robin"},
       {"/listener/0/proxy_protocol", true},
       {"/listener/1/redirect/port", 8443},
@@ -297,6 +303,12 @@ TEST_F(ConfigJsonTest, NeverTellsTheToken) {
   const std::string text = ConfigJson(config);
   EXPECT_THAT(text, Not(HasSubstr(kToken)));
   EXPECT_EQ(json::parse(text)["admin"]["token_file"], path_ + "/token");
+}
+
+TEST_F(ConfigJsonTest, NeverTellsWhatIsSentToBackendsAlone) {
+  const std::string text = ConfigJson(Load(kEverything));
+  EXPECT_THAT(text, Not(HasSubstr("a-secret-for-backends")));
+  EXPECT_TRUE(json::parse(text)["route"][0]["request_headers"]["add"].contains("Authorization"));
 }
 
 TEST_F(ConfigJsonTest, WhatIsOffOrNotSetIsToldAsInTheFile) {

@@ -64,8 +64,8 @@ TEST_F(RewriteTest, HopByHopFieldsAndWhatConnectionNamesStayHere) {
 
 // RFC 9110 sections 7.6.3 and 10.1.4.
 TEST_F(RewriteTest, ViaGoesOnInOrderAndOfTeOnlyTrailers) {
-  const auto& head = Request(
-      "GET / HTTP/1.0\r\nVia: 1.1 a, 1.1 b\r\nTE: gzip;q=0.5, Trailers\r\n\r\n");
+  const auto& head =
+      Request("GET / HTTP/1.0\r\nVia: 1.1 a, 1.1 b\r\nTE: gzip;q=0.5, Trailers\r\n\r\n");
   const std::string kept = BackendRequest(head, Facts(), Passage::kKeepAlive);
   EXPECT_LT(kept.find("\r\nVia: 1.1 a, 1.1 b\r\n"), kept.find("\r\nVia: 1.0 sluice\r\n"));
   EXPECT_NE(kept.find("\r\nTE: trailers\r\nConnection: TE\r\n\r\n"), std::string::npos) << kept;
@@ -84,6 +84,48 @@ TEST_F(RewriteTest, UpgradeIsAnnouncedAnew) {
   EXPECT_NE(out.find("\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), std::string::npos);
   EXPECT_NE(out.find("\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), std::string::npos);
   EXPECT_EQ(out.find("Connection: close"), std::string::npos);
+}
+
+TEST_F(RewriteTest, RequestFieldsAreRemovedBeforeAnyIsAdded) {
+  const std::vector<std::string> removed{"x-debug", "X-ENV", "X-Forwarded"};
+  ForwardFacts facts = Facts();
+  facts.change = {removed, "X-Env: prod\r\nX-New: 1\r\n"};
+  const std::string fields =
+      "Host: a\r\nX-Debug: 1\r\nX-New: 0\r\nX-Env: dev\r\nX-Debug: 2\r\nX-Debugger: 3\r\n";
+  const std::string out =
+      BackendRequest(Request("GET / HTTP/1.1\r\n" + fields + "\r\n"), facts, Passage::kClose);
+  EXPECT_EQ(out,
+            "GET / HTTP/1.1\r\nHost: a\r\nX-New: 0\r\nX-Debugger: 3\r\n"
+            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n"
+            "Forwarded: for=192.0.2.7;host=\"a\";proto=http\r\nX-Request-Id: id-1\r\n"
+            "Via: 1.1 sluice\r\nX-Env: prod\r\nX-New: 1\r\nConnection: close\r\n\r\n");
+  const std::string upgrade = BackendRequest(
+      Request("GET / HTTP/1.1\r\n" + fields +
+              "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"),
+      facts, Passage::kUpgrade);
+  EXPECT_EQ(upgrade.find("X-Debug:"), std::string::npos);
+  EXPECT_NE(upgrade.find("\r\nX-Env: prod\r\nX-New: 1\r\nConnection: Upgrade\r\n"),
+            std::string::npos);
+}
+
+TEST_F(RewriteTest, ResponseFieldsAreRemovedBeforeAnyIsAdded) {
+  const std::vector<std::string> removed{"Server", "set-cookie"};
+  ClientResponse how;
+  how.set_cookie = "sluice=1";
+  how.change = {removed, "Server: s\r\n"};
+  EXPECT_EQ(ClientHead(Response("HTTP/1.1 200 OK\r\nSERVER: b\r\nX-Server: c\r\nSet-Cookie: a=b\r\n"
+                                "Content-Length: 0\r\n\r\n"),
+                       how),
+            "HTTP/1.1 200 OK\r\nX-Server: c\r\nContent-Length: 0\r\nSet-Cookie: sluice=1\r\n"
+            "Via: 1.1 sluice\r\nServer: s\r\n\r\n")
+      << "the cookie of Sluice itself stays";
+  how.set_cookie = {};
+  EXPECT_EQ(ClientHead(Response("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                                "Server: b\r\nConnection: Upgrade\r\n\r\n"),
+                       how),
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nServer: s\r\n"
+            "Connection: Upgrade\r\n\r\n");
 }
 
 TEST_F(RewriteTest, ForwardingFieldsOfAnUntrustedPeerAreDropped) {
@@ -120,9 +162,9 @@ TEST_F(RewriteTest, Ipv6IsQuotedInForwarded) {
 }
 
 TEST_F(RewriteTest, AnEmptyQueryStaysAnEmptyQuery) {
-  EXPECT_EQ(
-      BackendRequest(Request("GET /a? HTTP/1.1\r\nHost: a\r\n\r\n"), Facts(), Passage::kClose).substr(0, 17),
-      "GET /a? HTTP/1.1\r");
+  EXPECT_EQ(BackendRequest(Request("GET /a? HTTP/1.1\r\nHost: a\r\n\r\n"), Facts(), Passage::kClose)
+                .substr(0, 17),
+            "GET /a? HTTP/1.1\r");
 }
 
 TEST_F(RewriteTest, AbsoluteFormBecomesOriginForm) {
@@ -133,8 +175,9 @@ TEST_F(RewriteTest, AbsoluteFormBecomesOriginForm) {
 }
 
 TEST_F(RewriteTest, ChunkedContentIsAnnouncedToTheBackend) {
-  const std::string out = BackendRequest(
-      Request("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"), Facts(), Passage::kClose);
+  const std::string out =
+      BackendRequest(Request("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"),
+                     Facts(), Passage::kClose);
   EXPECT_NE(out.find("\r\nTransfer-Encoding: chunked\r\n"), std::string::npos) << out;
 }
 
@@ -151,9 +194,10 @@ TEST_F(RewriteTest, ClientHeadAddsWhatIsAsked) {
   how.chunked = true;
   how.close = true;
   how.set_cookie = "a=b";
-  EXPECT_EQ(ClientHead(Response("HTTP/1.1 200 OK\r\n\r\n"), how),
-            "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nVia: 1.1 sluice\r\nTransfer-Encoding: chunked\r\n"
-            "Connection: close\r\n\r\n");
+  EXPECT_EQ(
+      ClientHead(Response("HTTP/1.1 200 OK\r\n\r\n"), how),
+      "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nVia: 1.1 sluice\r\nTransfer-Encoding: chunked\r\n"
+      "Connection: close\r\n\r\n");
 }
 
 TEST_F(RewriteTest, A426KeepsItsUpgradeField) {
@@ -163,7 +207,8 @@ TEST_F(RewriteTest, A426KeepsItsUpgradeField) {
       "Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n");
   EXPECT_EQ(ClientHead(head, {}),
             "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n"
-            "Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\nVia: 1.1 sluice\r\nConnection: Upgrade\r\n\r\n");
+            "Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\nVia: 1.1 sluice\r\nConnection: "
+            "Upgrade\r\n\r\n");
 }
 
 struct ClientCase {
