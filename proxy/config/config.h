@@ -123,6 +123,15 @@ struct HeaderRules {
   bool operator==(const HeaderRules&) const = default;
 };
 
+// Strict-Transport-Security (RFC 6797 section 6.1).
+struct Hsts {
+  Millis max_age = std::chrono::days(365);  // 0: browsers forget what they were told
+  bool include_subdomains = false;
+  bool preload = false;
+
+  bool operator==(const Hsts&) const = default;
+};
+
 struct Route {
   std::string name;        // label; unique; derived from host and path unless given
   std::string host;        // lower case; exact, "*.suffix", or empty for any
@@ -146,6 +155,7 @@ struct Route {
   Millis slow_timeout{10'000};
   HeaderRules request_headers;   // of what goes to backends
   HeaderRules response_headers;  // of what goes to clients
+  std::optional<Hsts> hsts;      // sent with what goes out over TLS; nothing: none
 
   bool operator==(const Route&) const = default;
 };

@@ -27,7 +27,8 @@ constexpr auto kRoute = std::to_array<Key>(
      "require_origin", "limits", "retries", "handshake_timeout", "response_timeout",
      "response_idle_timeout", "close_code",
      "refragment", "heartbeat", "idle_timeout", "on_slow", "slow_timeout", "request_headers",
-     "response_headers"});
+     "response_headers", "hsts"});
+constexpr auto kHsts = std::to_array<Key>({"max_age", "include_subdomains", "preload"});
 constexpr auto kHeaderRules = std::to_array<Key>({"add", "remove"});
 constexpr auto kRouteLimits =
     std::to_array<Key>({"max_message_bytes", "max_frame_bytes", "max_frames_per_message",
@@ -73,6 +74,7 @@ constexpr std::array kTables{
     KeyTable{"route.heartbeat.backend", kSideHeartbeat},
     KeyTable{"route.request_headers", kHeaderRules},
     KeyTable{"route.response_headers", kHeaderRules},
+    KeyTable{"route.hsts", kHsts},
     KeyTable{"pool.*", kPool},
     KeyTable{"pool.*.backends", kBackend},
     KeyTable{"pool.*.tls", kPoolTls},

@@ -28,6 +28,9 @@ constexpr Millis kShortest{10};
 constexpr Millis kLongest = hours(1);
 // What may rightly take long: an idle keep-alive, a long poll, a drain over a night.
 constexpr Millis kDay = hours(24);
+// What lists of sites that speak https only want, and a bound for what is mistyped.
+constexpr Millis kYear = std::chrono::days(365);
+constexpr Millis kTenYears = std::chrono::days(3650);
 // A connection that may live longer than a month needs no limit.
 constexpr Millis kMonth = hours(720);
 
@@ -167,6 +170,7 @@ class Loader {
   void ReadRoute(const TableReader& in, Route& out);
   void ReadHeartbeat(const TableReader& in, Heartbeat& out);
   void ReadHeaderRules(const TableReader& in, HeaderRules& out);
+  void ReadHsts(const TableReader& route, Route& out);
   void ReadAffinity(const TableReader& in, Route& out);
   void ReadCloseCode(const TableReader& in, std::uint16_t& out);
   // Reads the path of a file and joins it with the folder of the configuration. `what` it is, for
@@ -839,6 +843,7 @@ void Loader::ReadRoute(const TableReader& in, Route& out) {
   if (const auto rules = in.Table("response_headers", "route.response_headers", kRulesForm)) {
     ReadHeaderRules(*rules, out.response_headers);
   }
+  ReadHsts(in, out);
 }
 
 void Loader::ReadHeartbeat(const TableReader& in, Heartbeat& out) {
@@ -875,6 +880,38 @@ void Loader::ReadHeaderRules(const TableReader& in, HeaderRules& out) {
       in.AddMistake(key, "has " + std::to_string(count) + " fields; allowed: at most " +
                              std::to_string(kMostFieldRules));
     }
+  }
+}
+
+void Loader::ReadHsts(const TableReader& route, Route& out) {
+  const auto in = route.Table("hsts", "route.hsts", "a table, such as { max_age = \"365d\" }");
+  if (!in) {
+    return;
+  }
+  Hsts& hsts = out.hsts.emplace();
+  in->ReadDuration("max_age", hsts.max_age, Millis(1000), kTenYears, "browsers forget it");
+  in->Read("include_subdomains", hsts.include_subdomains);
+  in->Read("preload", hsts.preload);
+  if (hsts.preload && (!hsts.include_subdomains || hsts.max_age < kYear)) {
+    in->AddMistake("preload",
+                   "asks for a place on the lists of browsers, which take no such site; allowed: "
+                   "false, or true together with include_subdomains = true and a max_age of at "
+                   "least 365d");
+  }
+  const auto names = [](std::string_view name) {
+    return Lower(name) == "strict-transport-security";
+  };
+  const HeaderRules& rules = out.response_headers;
+  if (std::any_of(rules.remove.begin(), rules.remove.end(), names) ||
+      std::any_of(rules.add.begin(), rules.add.end(),
+                  [&](const HeaderRules::Field& field) { return names(field.name); })) {
+    route.AddMistake("hsts",
+                     "sets Strict-Transport-Security, which response_headers names too; allowed: "
+                     "either of them");
+  }
+  if (std::none_of(config_.listeners.begin(), config_.listeners.end(),
+                   [](const Listener& listener) { return listener.is_tls(); })) {
+    route.AddWarning("hsts", "no listener has tls, so Strict-Transport-Security is never sent");
   }
 }
 

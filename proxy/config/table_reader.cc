@@ -222,7 +222,7 @@ bool TableReader::ReadDuration(std::string_view key, Millis& out, Millis least, 
   const toml::node* const node = Find(key);
   if (node != nullptr && node->is_number()) {
     const std::string number = NumberText(*node);
-    AddMistake(key, number + " has no unit; write it as a string with ms, s, m or h, such as " +
+    AddMistake(key, number + " has no unit; write it as a string with ms, s, m, h or d, such as " +
                         (node->is_integer() ? Quoted(number + "s") : "\"500ms\""));
     return false;
   }

@@ -63,8 +63,8 @@ struct Unit {
 };
 
 // Largest first: the formatters take the first one that divides evenly.
-constexpr std::array kDurationUnits{Unit{"h", 3'600'000}, Unit{"m", 60'000}, Unit{"s", 1'000},
-                                    Unit{"ms", 1}};
+constexpr std::array kDurationUnits{Unit{"d", 86'400'000}, Unit{"h", 3'600'000}, Unit{"m", 60'000},
+                                    Unit{"s", 1'000}, Unit{"ms", 1}};
 constexpr std::array kSizeUnits{Unit{"GiB", 1ULL << 30},
                                 Unit{"GB", 1'000'000'000},
                                 Unit{"MiB", 1ULL << 20},
@@ -266,7 +266,7 @@ std::optional<std::string_view> Nearest(std::string_view text,
 
 Result<Millis> ParseDuration(std::string_view text) {
   return ParseWithUnit(text, kDurationUnits, "duration",
-                       "a whole number with ms, s, m or h, such as \"30s\"")
+                       "a whole number with ms, s, m, h or d, such as \"30s\"")
       .map([](std::uint64_t ms) { return Millis(static_cast<Millis::rep>(ms)); });
 }
 
@@ -275,8 +275,9 @@ std::string FormatDuration(Millis duration) {
   if (ms == 0) {
     return "0s";
   }
+  constexpr std::uint64_t kMonth = 31ULL * 86'400'000;
   for (const Unit& unit : kDurationUnits) {
-    if (ms % unit.factor == 0) {
+    if (ms % unit.factor == 0 && (unit.name != "d" || ms > kMonth)) {
       return std::to_string(ms / unit.factor) + std::string(unit.name);
     }
   }

@@ -29,9 +29,9 @@ namespace sluice::config {
 [[nodiscard]] std::optional<std::string_view> Nearest(std::string_view text,
                                                       std::span<const std::string_view> words);
 
-// "500ms", "30s", "2m", "1h": a whole number and one unit.
+// "500ms", "30s", "2m", "1h", "365d": a whole number and one unit.
 [[nodiscard]] Result<Millis> ParseDuration(std::string_view text);
-// The same in reverse, with the largest unit that needs no fraction.
+// The same in reverse, with the largest unit that needs no fraction; days only above a month.
 [[nodiscard]] std::string FormatDuration(Millis duration);
 
 // "100B", "16KB", "64KiB", "1MiB", "2GB": a whole number and one unit; KB is 1000, KiB 1024 bytes.

@@ -190,6 +190,11 @@ Json RouteJson(const config::Route& route) {
   if (route.close_code != 0) {
     out["close_code"] = route.close_code;
   }
+  if (route.hsts) {
+    out["hsts"] = {{"max_age", FormatDuration(route.hsts->max_age)},
+                   {"include_subdomains", route.hsts->include_subdomains},
+                   {"preload", route.hsts->preload}};
+  }
   return out;
 }
 

@@ -666,7 +666,7 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   how.close = !client_keep_alive_;
   const std::string cookie = CookieToIssue();
   how.set_cookie = cookie;
-  how.change = core_.route(facts_).heads.response();
+  how.change = core_.route(facts_).heads.response(core_.listener->is_tls());
   std::string out = ClientHead(head, how);
   if (IsEndlessEventStream(head)) {
     core_.client.Write(AsBytes(std::exchange(out, {})));
@@ -696,7 +696,7 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
   ClientResponse how;
   const std::string cookie = CookieToIssue();
   how.set_cookie = cookie;
-  how.change = core_.route(facts_).heads.response();
+  how.change = core_.route(facts_).heads.response(core_.listener->is_tls());
   core_.NoteSuccess(facts_);
   facts_.status = 101;
   if (facts_.texts.stored() && !(agreement.protocol.empty() && agreement.extensions.empty())) {

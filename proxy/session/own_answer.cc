@@ -8,7 +8,7 @@ std::string OwnAnswer(const Core& core, const RequestFacts& facts, http::Reply r
   }
   const Route& route = core.route(facts);
   std::string fields(reply.extra_fields);
-  fields += route.heads.own_answer();
+  fields += route.heads.own_answer(core.listener->is_tls());
   reply.extra_fields = fields;
   return http::Serialize(reply);
 }

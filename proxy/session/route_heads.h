@@ -2,6 +2,7 @@
 // Immutable and a part of the Snapshot: all workers share it.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,11 +18,12 @@ class RouteHeads {
 
   // Views that live as long as this.
   [[nodiscard]] HeadChange request() const noexcept { return request_.view(); }
-  [[nodiscard]] HeadChange response() const noexcept { return response_.view(); }
+  // `tls`: it goes out over TLS (RFC 6797 section 7.2); also below.
+  [[nodiscard]] HeadChange response(bool tls) const noexcept { return response_[tls].view(); }
 
   // Whole field lines for the answers that Sluice itself gives: what is added to responses, but for
   // the fields that such an answer has already.
-  [[nodiscard]] std::string_view own_answer() const noexcept { return own_answer_; }
+  [[nodiscard]] std::string_view own_answer(bool tls) const noexcept { return own_answer_[tls]; }
 
  private:
   struct Change {
@@ -32,8 +34,8 @@ class RouteHeads {
   };
 
   Change request_;
-  Change response_;
-  std::string own_answer_;
+  std::array<Change, 2> response_;         // [it goes out over TLS]
+  std::array<std::string, 2> own_answer_;  // the same
 };
 
 }  // namespace sluice::session

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/integration/relayed_session.h"
+#include "tests/support/certificates.h"
 
 namespace sluice::test {
 namespace {
@@ -107,6 +108,64 @@ TEST_F(HeaderRulesTest, FollowAReload) {
   EXPECT_EQ(request.Field("X-Debug"), "1");
   peer.Send("HTTP/1.1 204 No Content\r\n\r\n");
   EXPECT_FALSE(client.ReadResponse().Has("X-Frame-Options"));
+}
+
+class HstsTest : public testing::Test {
+ protected:
+  HstsTest()
+      : chat(certs.Issue({"chat.test"})),
+        proxy(Config{
+            .backends = {backend.port()},
+            .route = "hsts = { max_age = \"1d\", include_subdomains = true }",
+            .more =
+                "[[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\ntls.certificates = [{ "
+                "chain = \"" +
+                chat.chain + "\", key = \"" + chat.key + "\" }]\n"}) {}
+
+  RawClient OverTls() { return {proxy.port("tls"), TlsClientOptions{.sni = "chat.test"}}; }
+
+  // The answer to a request that the backend has answered.
+  HttpMessage Answered(RawClient client) {
+    client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    Stream peer = backend.Accept();
+    static_cast<void>(peer.ReadRequest());
+    peer.Send(
+        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 0\r\n\r\n");
+    return client.ReadResponse();
+  }
+
+  // The answer to an upgrade that the backend has taken.
+  HttpMessage Upgraded(RawClient client) {
+    client.Send(UpgradeRequest("/"));
+    Stream peer = backend.AcceptWebSocket("strict-transport-security: max-age=1\r\n");
+    return client.ReadHead();
+  }
+
+  // The answer of Sluice itself.
+  static HttpMessage Refused(RawClient client) {
+    client.Send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    return client.ReadResponse();
+  }
+
+  TestCerts certs;
+  CertificateFiles chat;
+  RawBackend backend;
+  ProxyProcess proxy;
+};
+
+TEST_F(HstsTest, IsSaidOnceOverTls) {
+  for (const HttpMessage& answer : {Answered(OverTls()), Upgraded(OverTls()), Refused(OverTls())}) {
+    EXPECT_EQ(answer.Count("Strict-Transport-Security"), 1U) << answer.head;
+    EXPECT_EQ(answer.Field("Strict-Transport-Security"), "max-age=86400; includeSubDomains");
+  }
+}
+
+TEST_F(HstsTest, IsNeverSaidInPlainText) {
+  for (const HttpMessage& answer :
+       {Answered(RawClient(proxy.port())), Upgraded(RawClient(proxy.port())),
+        Refused(RawClient(proxy.port()))}) {
+    EXPECT_FALSE(answer.Has("Strict-Transport-Security")) << answer.head;
+  }
 }
 
 }  // namespace

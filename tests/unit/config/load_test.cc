@@ -112,6 +112,7 @@ slow_timeout = "100ms"
 request_headers.add = { "X-B" = "b c", "X-A" = "a" }
 request_headers.remove = "X-D"
 response_headers = { add = { "Server" = "s" }, remove = ["server", "X-P"] }
+hsts = { max_age = "730d", include_subdomains = true, preload = true }
 [[route]]
 pool = "a"
 affinity = "cookie:sid"
@@ -227,6 +228,7 @@ queue = 100
   talk.on_slow = OnSlow::kClose;
   talk.slow_timeout = Millis(100);
   talk.request_headers = {{{"X-B", "b c"}, {"X-A", "a"}}, {"X-D"}};
+  talk.hsts = {std::chrono::days(730), true, true};
   talk.response_headers = {{{"Server", "s"}}, {"server", "X-P"}};
   Route rest;
   rest.name = "*/";

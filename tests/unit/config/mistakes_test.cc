@@ -186,12 +186,13 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Case{"DurationWithoutUnit",
              "[server]\nheader_timeout = 30\ntls_timeout = 0.5\nclose_timeout = \"5\"\n",
-             {"2: server.header_timeout: 30 has no unit; write it as a string with ms, s, m or h, "
+             {"2: server.header_timeout: 30 has no unit; write it as a string with ms, s, m, h or "
+              "d, "
               "such as \"30s\"",
-              "3: server.tls_timeout: 0.5 has no unit; write it as a string with ms, s, m or h, "
+              "3: server.tls_timeout: 0.5 has no unit; write it as a string with ms, s, m, h or d, "
               "such as \"500ms\"",
-              "4: server.close_timeout: \"5\" has no unit; allowed: a whole number with ms, s, m "
-              "or h, such as \"30s\""}},
+              "4: server.close_timeout: \"5\" has no unit; allowed: a whole number with ms, s, m, "
+              "h or d, such as \"30s\""}},
         Case{"DurationOfAnotherType",
              "[drain]\nwindow = true\n",
              {"2: drain.window: must be a string, not a boolean"}},
@@ -214,7 +215,7 @@ INSTANTIATE_TEST_SUITE_P(
              "3: limits.max_buffered: 1073741824 has no unit; write it as a string with B, ",
              "6: route[0].limits.messages_per_second: must be a finite number, not a string",
              "7: route[0].limits.bytes_per_second: 1000 has no unit; write it as a string with B, ",
-             "8: route[0].idle_timeout: 60 has no unit; write it as a string with ms, s, m or h",
+             "8: route[0].idle_timeout: 60 has no unit; write it as a string with ms, s, m, h or d",
              "9: route[0].limits.on_limit: must be a string, not a boolean"}},
         Case{"SizeOutOfRange",
              "[limits]\nout_buffer = \"1KiB\"\nearly_data = \"99999999999GiB\"\n",
@@ -546,6 +547,34 @@ INSTANTIATE_TEST_SUITE_P(
              "4: route[0].response_headers.add: must be a table, such as { \"X-Env\" = \"prod\" }, "
              "not a string",
              "5: route[0].response_headers.set: unknown key; allowed here: add, remove"}},
+        Case{"Hsts",
+             "[[route]]\npool = \"rest\"\nhsts.max_age = 31536000\nhsts.preload = \"yes\"\n"
+             "hsts.subdomains = true\n",
+             {"3: route[0].hsts.max_age: 31536000 has no unit; write it as a string with ms, s, m, "
+              "h "
+              "or d",
+              "4: route[0].hsts.preload: must be true or false, not a string",
+              "5: route[0].hsts.subdomains: unknown key; "}},
+        Case{"HstsRange",
+             "[[route]]\npool = \"rest\"\nhsts.max_age = \"999ms\"\n"
+             "[[route]]\npath = \"/b\"\npool = \"rest\"\nhsts.max_age = \"3651d\"\n",
+             {"3: route[0].hsts.max_age: \"999ms\" is out of range; allowed: 0s (browsers forget "
+              "it) "
+              "or 1s to 3650d",
+              "7: route[1].hsts.max_age: \"3651d\" is out of range"}},
+        Case{"HstsPreload",
+             "[[route]]\npool = \"rest\"\nhsts.preload = true\n"
+             "[[route]]\npath = \"/b\"\npool = \"rest\"\n"
+             "hsts = { max_age = \"364d\", include_subdomains = true, preload = true }\n",
+             {"3: route[0].hsts.preload: asks for a place on the lists of browsers, which take no "
+              "such site; allowed: false, or true together with include_subdomains = true and a "
+              "max_age of at least 365d",
+              "7: route[1].hsts.preload: asks for "}},
+        Case{"HstsAndAnotherRule",
+             "[[route]]\npool = \"rest\"\nhsts = {}\n"
+             "response_headers.remove = [\"strict-Transport-security\"]\n",
+             {"3: route[0].hsts: sets Strict-Transport-Security, which response_headers names too; "
+              "allowed: either of them"}},
         Case{"UnknownPool",
              "[[route]]\npath = \"/a\"\npool = \"caht\"\n[pool.chat]\n"
              "backends = [{ address = \"a:1\" }]\n",

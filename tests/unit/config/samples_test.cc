@@ -106,6 +106,7 @@ TEST(Reference, ShowsTheDefaultsOfTheKeysThatAreOff) {
                                              dir.path() + "/certs/sluice.key"};
   want.routes[0].close_code = want.drain.close_code;
   want.routes[0].limits.max_connection_age = want.limits.max_connection_age;
+  want.routes[0].hsts.emplace();
   want.server.takeover_socket = dir.path() + "/takeover.sock";
   EXPECT_EQ(on.config, want);
   EXPECT_THAT(Texts(on.warnings), IsEmpty());

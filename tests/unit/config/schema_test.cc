@@ -97,6 +97,10 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
   if (key == "require_origin" || key == "origins") {
     out += unless("route", "origins", "origins = [\"https://a.example\"]");
   }
+  if (path == "route.hsts") {  // the same
+    out += key == "max_age" ? "hsts.preload = false\n" : "hsts.max_age = \"365d\"\n";
+    out += in("route.hsts", "hsts.");
+  }
   out += in("route.request_headers", "request_headers.");
   out += in("route.response_headers", "response_headers.");
   out += in("route.limits", "limits.") + in("route.heartbeat", "heartbeat.");
@@ -283,6 +287,7 @@ TEST(Schema, GivesTheDefaultsOfTheReferencePage) {
 TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
   const std::map<std::string, std::vector<std::string>> good = {
       {"server.header_timeout", {"500ms", "30s", "2m", "1h"}},
+      {"server.keep_alive_timeout", {"1d", "24h"}},
       {"server.takeover_socket", {"a.sock", "./a.sock"}},
       {"limits.max_connection_age", {"0s", "0ms", "1s", "1000ms", "720h"}},
       {"route.limits.max_connection_age", {"0s", "720h"}},
@@ -316,6 +321,7 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       {"route.host", {"", "a", "Chat.Example.com", "*.example.com", "127.0.0.1", "[::1]", "a_b"}},
       {"route.request_headers.remove", {"X-A", "a", "!#$%&'*+-.^_`|~"}},
       {"route.response_headers.remove", {"Server"}},
+      {"route.hsts.max_age", {"0s", "1s", "365d", "3650d"}},
       {"route.path", {"/", "/a/b", "/a/", "/a%20b", "/a*b"}},
       {"route.affinity", {"ip", "cookie:a!b", "header:X-A", "query:a:b[]", "path:1", "path:32"}},
       {"route.affinity_cookie", {"", "a", "__Host-a"}},

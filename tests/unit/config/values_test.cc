@@ -26,20 +26,21 @@ TEST(ParseDuration, ReadsEveryUnit) {
   EXPECT_EQ(ParseDuration("30s"), Millis(30'000));
   EXPECT_EQ(ParseDuration("2m"), Millis(120'000));
   EXPECT_EQ(ParseDuration("1h"), Millis(3'600'000));
+  EXPECT_EQ(ParseDuration("2d"), Millis(172'800'000));
 }
 
 TEST(ParseDuration, RefusesEverythingElse) {
   for (const std::string_view text :
-       {"", "s", "30", "30 s", " 30s", "30s ", "-1s", "+1s", "1.5s", "1m30s", "1d", "30S", "0x1s",
+       {"", "s", "30", "30 s", " 30s", "30s ", "-1s", "+1s", "1.5s", "1m30s", "1w", "30S", "0x1s",
         "99999999999999999999s", "9223372036854775807h"}) {
     EXPECT_FALSE(ParseDuration(text)) << text;
   }
   EXPECT_EQ(ErrorOf(ParseDuration("30")),
-            "\"30\" has no unit; allowed: a whole number with ms, s, m or h, such as \"30s\"");
+            "\"30\" has no unit; allowed: a whole number with ms, s, m, h or d, such as \"30s\"");
 }
 
 TEST(FormatDuration, ReadsBackAsTheSame) {
-  for (const std::string_view text : {"0s", "10ms", "1500ms", "90s", "2m", "24h"}) {
+  for (const std::string_view text : {"0s", "10ms", "1500ms", "90s", "2m", "24h", "720h", "365d"}) {
     EXPECT_EQ(FormatDuration(*ParseDuration(text)), text);
   }
 }

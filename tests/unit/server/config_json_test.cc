@@ -92,6 +92,7 @@ heartbeat.backend.timeout = "8s"
 idle_timeout = "27s"
 on_slow = "close"
 slow_timeout = "7s"
+hsts = { max_age = "400d", include_subdomains = true, preload = true }
 request_headers = { add = { "Authorization" = "a-secret-for-backends" }, remove = ["X-A"] }
 response_headers = { add = { "X-B" = "b", "X-A" = "a" }, remove = ["X-A", "Server"] }
 [pool.app]
@@ -251,6 +252,9 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
       {"/route/0/idle_timeout", "27s"},
       {"/route/0/on_slow", "close"},
       {"/route/0/slow_timeout", "7s"},
+      {"/route/0/hsts/max_age", "400d"},
+      {"/route/0/hsts/include_subdomains", true},
+      {"/route/0/hsts/preload", true},
       {"/route/0/request_headers/remove", {"X-A"}},
       {"/route/0/response_headers/add", {{"X-B", "b"}, {"X-A", "a"}}},
       {"/route/0/response_headers/remove", {"X-A", "Server"}},
@@ -326,6 +330,7 @@ backends = [{ address = "127.0.0.1:9001" }]
   EXPECT_EQ(document["listener"][0]["address"], "[::1]:0");
   EXPECT_FALSE(document["listener"][0].contains("tls"));
   EXPECT_FALSE(document["route"][0].contains("close_code"));
+  EXPECT_FALSE(document["route"][0].contains("hsts"));
   EXPECT_FALSE(document["route"][0]["limits"].contains("max_connection_age"));
   EXPECT_EQ(document["route"][0]["limits"]["on_limit"], "pause");
   EXPECT_EQ(document["route"][0]["limits"]["bytes_per_second"], "0B");
