@@ -123,6 +123,16 @@ struct HeaderRules {
   bool operator==(const HeaderRules&) const = default;
 };
 
+// What Sluice's own answers of one status hold instead of a sentence.
+struct ErrorPage {
+  unsigned status = 0;  // 400 to 599
+  std::string path;     // of the file
+  std::string type;     // for Content-Type
+  std::string content;  // what the file held when it was loaded
+
+  bool operator==(const ErrorPage&) const = default;
+};
+
 // Strict-Transport-Security (RFC 6797 section 6.1).
 struct Hsts {
   Millis max_age = std::chrono::days(365);  // 0: browsers forget what they were told
@@ -153,9 +163,10 @@ struct Route {
   Millis idle_timeout{0};  // a session without a frame of either side; 0: no limit
   OnSlow on_slow = OnSlow::kPause;
   Millis slow_timeout{10'000};
-  HeaderRules request_headers;   // of what goes to backends
-  HeaderRules response_headers;  // of what goes to clients
-  std::optional<Hsts> hsts;      // sent with what goes out over TLS; nothing: none
+  HeaderRules request_headers;         // of what goes to backends
+  HeaderRules response_headers;        // of what goes to clients
+  std::vector<ErrorPage> error_pages;  // in file order; statuses differ
+  std::optional<Hsts> hsts;            // sent with what goes out over TLS; nothing: none
 
   bool operator==(const Route&) const = default;
 };

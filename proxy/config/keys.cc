@@ -27,7 +27,7 @@ constexpr auto kRoute = std::to_array<Key>(
      "require_origin", "limits", "retries", "handshake_timeout", "response_timeout",
      "response_idle_timeout", "close_code",
      "refragment", "heartbeat", "idle_timeout", "on_slow", "slow_timeout", "request_headers",
-     "response_headers", "hsts"});
+     "response_headers", "hsts", "error_pages"});
 constexpr auto kHsts = std::to_array<Key>({"max_age", "include_subdomains", "preload"});
 constexpr auto kHeaderRules = std::to_array<Key>({"add", "remove"});
 constexpr auto kRouteLimits =

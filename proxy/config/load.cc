@@ -52,6 +52,9 @@ constexpr std::size_t kLeastToken = 16;
 constexpr std::size_t kMostToken = 4096;
 constexpr std::size_t kMostTokenFileBytes = kMostToken + 64;  // white space at its end
 
+// Of an error page: such an answer is made in memory, and may have to wait there for a slow client.
+constexpr std::size_t kMostPageBytes = 64 * kKiB;
+
 // Each of them is compared with every field of a head.
 constexpr std::size_t kMostFieldRules = 32;
 
@@ -115,6 +118,20 @@ Result<std::string> ReadWhole(const std::string& path, std::uint64_t most, std::
   }
 }
 
+// Of a file by its extension.
+std::string_view ContentType(std::string_view extension) noexcept {
+  if (extension == ".json") {
+    return "application/json";
+  }
+  if (extension == ".txt") {
+    return "text/plain; charset=utf-8";
+  }
+  if (extension == ".xml") {
+    return "application/xml";
+  }
+  return "text/html; charset=utf-8";
+}
+
 // One run over one document. The root reader reports unknown tables, each Read* one section, and
 // the checks that need several sections come last.
 class Loader {
@@ -171,6 +188,7 @@ class Loader {
   void ReadHeartbeat(const TableReader& in, Heartbeat& out);
   void ReadHeaderRules(const TableReader& in, HeaderRules& out);
   void ReadHsts(const TableReader& route, Route& out);
+  void ReadErrorPages(const TableReader& route, std::vector<ErrorPage>& out);
   void ReadAffinity(const TableReader& in, Route& out);
   void ReadCloseCode(const TableReader& in, std::uint16_t& out);
   // Reads the path of a file and joins it with the folder of the configuration. `what` it is, for
@@ -844,6 +862,7 @@ void Loader::ReadRoute(const TableReader& in, Route& out) {
     ReadHeaderRules(*rules, out.response_headers);
   }
   ReadHsts(in, out);
+  ReadErrorPages(in, out.error_pages);
 }
 
 void Loader::ReadHeartbeat(const TableReader& in, Heartbeat& out) {
@@ -912,6 +931,30 @@ void Loader::ReadHsts(const TableReader& route, Route& out) {
   if (std::none_of(config_.listeners.begin(), config_.listeners.end(),
                    [](const Listener& listener) { return listener.is_tls(); })) {
     route.AddWarning("hsts", "no listener has tls, so Strict-Transport-Security is never sent");
+  }
+}
+
+void Loader::ReadErrorPages(const TableReader& route, std::vector<ErrorPage>& out) {
+  for (const auto& [name, item] :
+       route.NamedTexts("error_pages", "a table, such as { 502 = \"errors/502.html\" }")) {
+    const auto status = ParseErrorStatus(name);
+    if (!status) {
+      report_.AddMistake(item.line, item.key, status.error().message);
+      continue;
+    }
+    if (item.text.empty() || item.text.find('\0') != std::string_view::npos) {
+      report_.AddMistake(item.line, item.key,
+                         Quoted(item.text) + " is not a path; allowed: the path of a file");
+      continue;
+    }
+    const std::filesystem::path path =
+        (std::filesystem::path(base_dir_) / item.text).lexically_normal();
+    if (auto content = ReadWhole(path.string(), kMostPageBytes, "an error page")) {
+      out.push_back({*status, path.string(), std::string(ContentType(path.extension().string())),
+                     std::move(*content)});
+    } else {
+      report_.AddMistake(item.line, item.key, content.error().message);
+    }
   }
 }
 

@@ -719,6 +719,14 @@ Result<StatusRange> ParseStatusRange(std::string_view text) {
   return StatusRange{*least, *most};
 }
 
+Result<unsigned> ParseErrorStatus(std::string_view text) {
+  const auto status = Number<unsigned>(text);
+  if (text.size() != 3 || !status || *status < 400 || *status > 599) {
+    return Err(Quoted(text) + " is not the status of an error; allowed: 400 to 599");
+  }
+  return *status;
+}
+
 Result<std::string> ParseCloseReason(std::string_view text) {
   if (text.size() > 123) {
     return Err("is " + std::to_string(text.size()) +

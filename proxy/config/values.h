@@ -116,6 +116,9 @@ struct StatusRange {
 // "200-399" or "200".
 [[nodiscard]] Result<StatusRange> ParseStatusRange(std::string_view text);
 
+// A status that tells of an error: "400" to "599".
+[[nodiscard]] Result<unsigned> ParseErrorStatus(std::string_view text);
+
 // RFC 6455 section 5.5: a CLOSE holds two bytes of code and at most 123 of reason.
 [[nodiscard]] Result<std::string> ParseCloseReason(std::string_view text);
 

@@ -115,11 +115,12 @@ void AppendField(std::string& out, std::string_view name, std::string_view value
 
 std::string Serialize(const Reply& reply) {
   std::string out;
-  out.reserve(192 + reply.text.size() + reply.extra_fields.size());
+  const std::size_t length = reply.content ? reply.content->size() : reply.text.size() + 1;
+  out.reserve(192 + reply.extra_fields.size() + (reply.head_only ? 0 : length));
   out.append("HTTP/1.1 ").append(std::to_string(reply.status)).append(" ");
   out.append(ReasonPhrase(reply.status)).append("\r\n");
-  AppendField(out, "Content-Type", "text/plain; charset=utf-8");
-  AppendField(out, "Content-Length", std::to_string(reply.text.size() + 1));
+  AppendField(out, "Content-Type", reply.type);
+  AppendField(out, "Content-Length", std::to_string(length));
   if (!reply.lasting) {
     AppendField(out, "Cache-Control", "no-store");
   }
@@ -128,7 +129,12 @@ std::string Serialize(const Reply& reply) {
     AppendField(out, "Connection", "close");
   }
   out.append("\r\n");
-  if (!reply.head_only) {
+  if (reply.head_only) {
+    return out;
+  }
+  if (reply.content) {
+    out.append(*reply.content);
+  } else {
     out.append(reply.text).append("\n");
   }
   return out;

@@ -1,6 +1,7 @@
 // Writing HTTP/1.1 heads and the short plain-text answers that Sluice itself gives.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -19,10 +20,12 @@ struct Reply {
   std::string_view extra_fields = {};  // whole lines, each ending with CRLF, or empty
   bool close = true;                   // adds Connection: close
   bool head_only = false;              // the answer to HEAD: the length without the body
-  bool lasting = false;                // holds tomorrow too: without Cache-Control: no-store
+  std::string_view type = "text/plain; charset=utf-8";  // of the content
+  std::optional<std::string_view> content = {};         // the body as it is, instead of `text`
+  bool lasting = false;  // holds tomorrow too: without Cache-Control: no-store
 };
 
-// A whole answer: status line, Content-Type: text/plain; charset=utf-8, Content-Length,
+// A whole answer: status line, Content-Type, Content-Length,
 // Cache-Control: no-store unless it is `lasting`, `extra_fields`, Connection: close if asked, and
 // the text with a newline.
 [[nodiscard]] std::string Serialize(const Reply& reply);

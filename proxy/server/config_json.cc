@@ -153,6 +153,10 @@ Json RouteJson(const config::Route& route) {
   for (const config::AffinityRule& rule : route.affinity) {
     affinity.push_back(RuleText(rule));
   }
+  Json pages = Json::object();
+  for (const config::ErrorPage& page : route.error_pages) {
+    pages[std::to_string(page.status)] = page.path;
+  }
   Json limits{{"max_message_bytes", FormatSize(route.limits.max_message_bytes)},
               {"max_frame_bytes", FormatSize(route.limits.max_frame_bytes)},
               {"max_frames_per_message", route.limits.max_frames_per_message},
@@ -185,6 +189,7 @@ Json RouteJson(const config::Route& route) {
            {"handshake_timeout", FormatDuration(route.handshake_timeout)},
            {"response_timeout", FormatDuration(route.response_timeout)},
            {"response_idle_timeout", FormatDuration(route.response_idle_timeout)},
+           {"error_pages", std::move(pages)},
            {"request_headers", HeaderRulesJson(route.request_headers, false)},
            {"response_headers", HeaderRulesJson(route.response_headers, true)}};
   if (route.close_code != 0) {

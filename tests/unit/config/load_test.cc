@@ -273,7 +273,7 @@ queue = 100
   EXPECT_EQ(result.config, want);
 }
 
-TEST(Load, ReadsTheFormsOfARedirect) {
+TEST(LoadText, ReadsTheFormsOfARedirect) {
   const auto redirect = [](const std::string& line) {
     const LoadResult result = LoadText("[[listener]]\naddress = \"127.0.0.1:80\"\n" + line +
                                            "\n[[route]]\npool = \"a\"\n[pool.a]\n"
@@ -287,6 +287,44 @@ TEST(Load, ReadsTheFormsOfARedirect) {
   EXPECT_EQ(redirect("redirect = {}"), (Redirect{443, 308}));
   EXPECT_EQ(redirect("redirect.port = 8443"), (Redirect{8443, 308}));
   EXPECT_EQ(redirect("redirect = { port = 1, status = 301 }"), (Redirect{1, 301}));
+}
+
+TEST(LoadText, ReadsErrorPagesFromTheFolderOfTheFile) {
+  const TempDir dir;
+  const std::string most(64U << 10U, 'x');
+  dir.Write("errors/502.html", "<p>502</p>");
+  dir.Write("errors/503.json", "");
+  dir.Write("a.txt", most);
+  dir.Write("b.xml", "x");
+  dir.Write("c.HTM", "h");
+  const std::string text =
+      "[[listener]]\naddress = \"127.0.0.1:80\"\n[[route]]\npool = \"a\"\n[route.error_pages]\n"
+      "503 = \"errors/503.json\"\n502 = \"./errors/../errors/502.html\"\n400 = \"a.txt\"\n"
+      "\"404\" = \"b.xml\"\n599 = \"" +
+      dir.path() + "/c.HTM\"\n[pool.a]\nbackends = [{ address = \"127.0.0.1:1\" }]\n";
+  const LoadResult result = LoadText(text, "t.toml", dir.path());
+  ASSERT_THAT(Texts(result.mistakes), IsEmpty());
+  const std::vector<ErrorPage> want{
+      {503, dir.path() + "/errors/503.json", "application/json", ""},
+      {502, dir.path() + "/errors/502.html", "text/html; charset=utf-8", "<p>502</p>"},
+      {400, dir.path() + "/a.txt", "text/plain; charset=utf-8", most},
+      {404, dir.path() + "/b.xml", "application/xml", "x"},
+      {599, dir.path() + "/c.HTM", "text/html; charset=utf-8", "h"}};
+  EXPECT_EQ(result.config.routes.at(0).error_pages, want);
+  // What a file holds is a part of the configuration: a reload sees that it has changed.
+  dir.Write("b.xml", "y");
+  EXPECT_NE(LoadText(text, "t.toml", dir.path()).config, result.config);
+}
+
+TEST(LoadText, WarnsOfStrictTransportSecurityThatIsNeverSent) {
+  const LoadResult result = LoadText(
+      "[[listener]]\naddress = \"127.0.0.1:80\"\n[[route]]\npool = \"a\"\nhsts = {}\n[pool.a]\n"
+      "backends = [{ address = \"127.0.0.1:1\" }]\n",
+      "t.toml", "");
+  EXPECT_THAT(Texts(result.mistakes), IsEmpty());
+  EXPECT_THAT(Texts(result.warnings),
+              ElementsAre("t.toml:5: route[0].hsts: no listener has tls, so "
+                          "Strict-Transport-Security is never sent"));
 }
 
 // What is set for one side alone holds for it alone, wherever it stands in the file; the rest is as
@@ -537,7 +575,7 @@ TEST(LoadFile, NamesTheFileAsItWasGiven) {
               ElementsAre(file + ":8: log.queue: 0 is out of range; allowed: 64 to 1048576"));
 }
 
-TEST(Load, TakesWhereBackendsAreDiscovered) {
+TEST(LoadText, TakesWhereBackendsAreDiscovered) {
   const LoadResult result = LoadText(R"(
 [[listener]]
 address = "127.0.0.1:8080"

@@ -65,6 +65,7 @@ TEST_P(Mistakes, AreReportedWithLineAndKey) {
   dir.Write("a.pem", "");
   dir.Write("a.key", "");
   dir.Write("a.token", "0123456789abcdef\n");
+  dir.Write("large.html", std::string((64U << 10U) + 1, 'x'));
   const std::string text = std::string(GetParam().text) + std::string(GetParam().rest);
   ExpectMessages(LoadText(text, "t.toml", dir.path()).mistakes, GetParam().want);
 }
@@ -575,6 +576,26 @@ INSTANTIATE_TEST_SUITE_P(
              "response_headers.remove = [\"strict-Transport-security\"]\n",
              {"3: route[0].hsts: sets Strict-Transport-Security, which response_headers names too; "
               "allowed: either of them"}},
+        Case{"ErrorPageStatuses",
+             "[[route]]\npool = \"rest\"\n[route.error_pages]\n399 = \"a.pem\"\n600 = \"a.pem\"\n"
+             "0500 = \"a.pem\"\n\"5xx\" = \"a.pem\"\n500 = 1\n",
+             {"4: route[0].error_pages.399: \"399\" is not the status of an error; allowed: 400 to "
+              "599",
+              "5: route[0].error_pages.600: \"600\" is not ",
+              "6: route[0].error_pages.0500: \"0500\"",
+              "7: route[0].error_pages.5xx: \"5xx\" is not ",
+              "8: route[0].error_pages.500: must be a string, not an integer"}},
+        Case{"ErrorPageFiles",
+             "[[route]]\npool = \"rest\"\nerror_pages = { 500 = \"none.html\", 501 = \"\", "
+             "502 = \"large.html\", 503 = \".\" }\n",
+             {"3: route[0].error_pages.500: cannot read \"",
+              "3: route[0].error_pages.501: \"\" is not a path; allowed: the path of a file",
+              "3: route[0].error_pages.502: \"", "3: route[0].error_pages.503: cannot read \""}},
+        Case{"ErrorPagesType",
+             "[[route]]\npool = \"rest\"\nerror_pages = \"a.html\"\n",
+             {"3: route[0].error_pages: must be a table, such as { 502 = \"errors/502.html\" }, "
+              "not a "
+              "string"}},
         Case{"UnknownPool",
              "[[route]]\npath = \"/a\"\npool = \"caht\"\n[pool.chat]\n"
              "backends = [{ address = \"a:1\" }]\n",

@@ -72,5 +72,22 @@ TEST(Reply, AppendsOneFieldLine) {
   EXPECT_EQ(out, "xRetry-After: 5\r\nEmpty: \r\n");
 }
 
+TEST(Reply, HasTheContentThatItIsGiven) {
+  Reply reply{.status = 503, .text = "Not this.", .extra_fields = "Retry-After: 1\r\n"};
+  reply.type = "application/json";
+  reply.content = "{}";
+  const std::string head =
+      "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+      "Cache-Control: no-store\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
+  EXPECT_EQ(Serialize(reply), head + "{}");
+  reply.head_only = true;
+  EXPECT_EQ(Serialize(reply), head);
+}
+
+TEST(Reply, MayBeStoredWhenItLasts) {
+  const std::string answer = Serialize({.status = 308, .text = "There.", .lasting = true});
+  EXPECT_EQ(answer.find("Cache-Control"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace sluice::http

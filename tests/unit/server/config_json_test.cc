@@ -92,6 +92,7 @@ heartbeat.backend.timeout = "8s"
 idle_timeout = "27s"
 on_slow = "close"
 slow_timeout = "7s"
+error_pages = { 503 = "a.pem", 502 = "a.key" }
 hsts = { max_age = "400d", include_subdomains = true, preload = true }
 request_headers = { add = { "Authorization" = "a-secret-for-backends" }, remove = ["X-A"] }
 response_headers = { add = { "X-B" = "b", "X-A" = "a" }, remove = ["X-A", "Server"] }
@@ -252,6 +253,7 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
       {"/route/0/idle_timeout", "27s"},
       {"/route/0/on_slow", "close"},
       {"/route/0/slow_timeout", "7s"},
+      {"/route/0/error_pages", {{"503", path_ + "/a.pem"}, {"502", path_ + "/a.key"}}},
       {"/route/0/hsts/max_age", "400d"},
       {"/route/0/hsts/include_subdomains", true},
       {"/route/0/hsts/preload", true},
