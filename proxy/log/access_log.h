@@ -25,7 +25,7 @@ enum class AccessFormat : std::uint8_t { kJson, kText, kOff };
 // What a line says. All views live only during the call of Write. Empty views and zero durations
 // below -1 are left out of the line.
 struct AccessRecord {
-  std::string_view event;     // "http" or "ws_close"
+  std::string_view event;     // "http", "event_stream" or "ws_close"
   std::uint64_t conn_id = 0;  // unique in the process; kept-alive requests share it
   std::string_view client_ip;
   std::uint16_t client_port = 0;

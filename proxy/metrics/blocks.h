@@ -190,7 +190,11 @@ struct alignas(64) RouteBlock {
   std::array<std::array<Counter, 2>, kSides> pings;
   std::array<Histogram<kLatencyBounds>, kSides> rtt_seconds;  // [side asked]: ping -> its pong
   std::array<Counter, 6> http_requests;                       // [status / 100]; 0: no answer
-  Histogram<kLatencyBounds> http_request_seconds;
+  Histogram<kLatencyBounds> http_request_seconds;             // without event streams
+  Gauge http_requests_in_flight;                              // the same
+  std::array<Counter, kSides> http_bytes;                     // [from side], content only
+  Histogram<kLifeBounds> event_stream_seconds;
+  Gauge event_streams_open;
   std::array<Counter, kSides> backpressure_pauses;  // [the side not read]
 };
 

@@ -308,13 +308,49 @@ void AppendHttp(Families& out, const RouteTable& routes) {
     }
   }
 
-  FamilyFiller seconds =
-      HistogramFamily(out, "sluice_http_request_seconds",
-                      "Time from a complete request head to the end of an answer other than 101.");
+  FamilyFiller seconds = HistogramFamily(
+      out, "sluice_http_request_seconds",
+      "Time from a complete request head to the end of an answer other than 101, without event "
+      "streams.");
   for (const auto& [route, blocks] : routes) {
     seconds.AddHistogram(
         {{"route", route}}, kLatencyBounds, blocks,
         [](const auto& b) -> auto& { return b.http_request_seconds; });
+  }
+
+  FamilyFiller in_flight =
+      GaugeFamily(out, "sluice_http_requests_in_flight",
+                  "Plain HTTP requests between their head and the end of the answer, without event "
+                  "streams.");
+  FamilyFiller streams =
+      GaugeFamily(out, "sluice_event_streams_open", "Answers that are endless event streams now.");
+  for (const auto& [route, blocks] : routes) {
+    in_flight.Add({{"route", route}},
+                  Sum(
+                      blocks, [](const auto& b) -> auto& { return b.http_requests_in_flight; }));
+    streams.Add({{"route", route}},
+                Sum(
+                    blocks, [](const auto& b) -> auto& { return b.event_streams_open; }));
+  }
+
+  FamilyFiller lives =
+      HistogramFamily(out, "sluice_event_stream_seconds",
+                      "How long event streams lived, from the request head to their end.");
+  for (const auto& [route, blocks] : routes) {
+    lives.AddHistogram(
+        {{"route", route}}, kLifeBounds, blocks,
+        [](const auto& b) -> auto& { return b.event_stream_seconds; });
+  }
+
+  FamilyFiller bytes = CounterFamily(
+      out, "sluice_http_bytes_total",
+      "Content of plain HTTP requests and answers relayed, by the side it came from.");
+  for (const auto& [route, blocks] : routes) {
+    ForEachSide([&, &route = route, &blocks = blocks](Side from) {
+      bytes.Add({{"route", route}, {"from", Name(from)}},
+                Sum(
+                    blocks, [from](const auto& b) -> auto& { return b.http_bytes[Index(from)]; }));
+    });
   }
 }
 

@@ -510,7 +510,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), request_left_));
     request_left_ -= count;
     request_done_ = request_left_ == 0;
-    bytes_in_ += count;
+    CountContent(Side::kClient, count);
     core_.backend->Write(bytes.first(count));
     rest = bytes.subspan(count);
   } else {
@@ -527,7 +527,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
         return;
       }
       if (!step.data.empty()) {
-        bytes_in_ += step.data.size();
+        CountContent(Side::kClient, step.data.size());
         AppendChunk(out, step.data);
       }
       bytes = bytes.subspan(step.consumed);
@@ -724,7 +724,7 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), response_left_));
     response_left_ -= count;
     ended = response_left_ == 0;
-    bytes_out_ += count;
+    CountContent(Side::kBackend, count);
     if (out.empty()) {
       core_.client.Write(bytes.first(count));
     } else {
@@ -743,7 +743,7 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
       if (data.empty()) {
         return;
       }
-      bytes_out_ += data.size();
+      CountContent(Side::kBackend, data.size());
       if (client_chunked_) {
         AppendChunk(out, data);
       } else {
@@ -918,6 +918,11 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
   reply.head_only = head_request_;
   core_.client.Write(AsBytes(OwnAnswer(core_, facts_, reply)));
   Report(reusable);
+}
+
+void Exchange::CountContent(Side from, std::size_t bytes) noexcept {
+  (from == Side::kClient ? bytes_in_ : bytes_out_) += bytes;
+  core_.route_block(facts_).http_bytes[Index(from)].Add(bytes);
 }
 
 void Exchange::CountUpgrade(UpgradeOutcome outcome) noexcept {

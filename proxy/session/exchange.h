@@ -143,6 +143,7 @@ class Exchange final : public net::Mortal {
   void Fail(int status, std::string_view text, std::string_view label,
             metrics::UpgradeOutcome outcome, std::string retry_after = {}) noexcept;
   void CountUpgrade(metrics::UpgradeOutcome outcome) noexcept;
+  void CountContent(Side from, std::size_t bytes) noexcept;
 
   void TakeFromClient(Bytes bytes) noexcept;
   void ForwardRequestContent(Bytes bytes) noexcept;

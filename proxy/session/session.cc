@@ -649,6 +649,9 @@ void Session::BeginExchange(const http::RequestHead& head, const Sender& sender,
   forward.peer_trusted = sender.peer_trusted;
   forward.request_id = sender.request_id;
   forward.change = core_.route(facts_).heads.request();
+  if (!admission.upgrade) {
+    http_count_.Begin(core_.route_block(facts_));
+  }
   phase_ = Phase::kExchange;
   ExchangeSink& sink = *this;  // privately ours: make_unique could not convert it
   net::ConnSink& conn_sink = *this;
@@ -713,16 +716,16 @@ void Session::RefuseHead(const http::HeadFault& fault) noexcept {
 
 void Session::LogRequest(std::string_view reason) noexcept {
   const Instant now = core_.services.loop.now();
+  const bool event_stream = http_count_.is_event_stream();
   if (facts_.has_route && facts_.status != 101) {
-    metrics::RouteBlock& block = core_.route_block(facts_);
-    block.http_requests[static_cast<std::size_t>(facts_.status / 100)].Add();
-    block.http_request_seconds.Observe(std::chrono::duration<double>(now - facts_.began).count());
+    http_count_.End(core_.route_block(facts_), facts_.status,
+                    std::chrono::duration<double>(now - facts_.began).count());
   }
   if (!core_.services.access_log.enabled()) {
     return;
   }
   log::AccessRecord record = BaseRecord(core_, facts_, now);
-  record.event = "http";
+  record.event = event_stream ? "event_stream" : "http";
   if (phase_ == Phase::kExchange) {
     record.bytes_in = exchange().bytes_in();
     record.bytes_out = exchange().bytes_out();

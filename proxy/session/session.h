@@ -21,6 +21,7 @@
 #include "proxy/session/affinity_cookie.h"
 #include "proxy/session/core.h"
 #include "proxy/session/exchange.h"
+#include "proxy/session/http_count.h"
 #include "proxy/session/relay.h"
 
 namespace sluice::session {
@@ -164,12 +165,18 @@ class Session final : public net::Mortal,
   void OnConnected(net::Conn& conn, int error) noexcept override;
 
   // ExchangeSink
-  void OnNotUpgraded() noexcept override { EndCounts(); }
+  void OnNotUpgraded() noexcept override {
+    EndCounts();
+    http_count_.Begin(core_.route_block(facts_));
+  }
   void OnExchangeDone(bool reusable, std::string held) noexcept override;
   void OnUpgraded(const Upgraded& upgraded, std::string early_client,
                   Bytes early_backend) noexcept override;
   void OnExchangeBroken() noexcept override;
-  void OnEventStream() noexcept override { core_.services.owner.OnLasting(*this); }
+  void OnEventStream() noexcept override {
+    http_count_.BecomeEventStream(core_.route_block(facts_));
+    core_.services.owner.OnLasting(*this);
+  }
 
   // RelaySink
   void OnRelayDone() noexcept override;
@@ -229,6 +236,7 @@ class Session final : public net::Mortal,
   // An idle session is mostly this object: its members are ordered and sized so that none of it is
   // padding (tests/unit/session/size_test.cc).
   Phase phase_ = Phase::kHead;
+  HttpCount http_count_;
   bool over_limit_ : 1 = false;
   bool over_ip_limit_ : 1 = false;
   bool ip_counted_ : 1 = false;

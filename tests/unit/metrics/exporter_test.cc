@@ -113,6 +113,24 @@ TEST_F(ExporterTest, SumsOverWorkers) {
           "sluice_sessions_open{route=\"chat\",pool=\"p\",backend=\"c\"} 1"));
 }
 
+TEST_F(ExporterTest, TellsEventStreamsFromRequests) {
+  for (std::size_t worker = 0; worker < 2; ++worker) {
+    RouteBlock& route = exporter_.Route(worker, "r");
+    route.http_requests_in_flight.Add(3);
+    route.http_bytes[Index(Side::kBackend)].Add(100);
+    route.event_streams_open.Add(2);
+    route.event_stream_seconds.Observe(4000);
+  }
+  const std::string text = exporter_.Text({});
+  EXPECT_THAT(text, HasSubstr("sluice_http_requests_in_flight{route=\"r\"} 6\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_http_bytes_total{route=\"r\",from=\"client\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_http_bytes_total{route=\"r\",from=\"backend\"} 200\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_event_streams_open{route=\"r\"} 4\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_event_stream_seconds_bucket{route=\"r\",le=\"3600\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_event_stream_seconds_bucket{route=\"r\",le=\"7200\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_http_request_seconds_count{route=\"r\"} 0\n"));
+}
+
 TEST_F(ExporterTest, KeepsLargeCountsExact) {
   exporter_.Route(0, "chat").bytes[0].Add(9'007'199'254'740'991);
   EXPECT_THAT(Samples(exporter_, "sluice_bytes_total"),
