@@ -142,6 +142,22 @@ struct Hsts {
   bool operator==(const Hsts&) const = default;
 };
 
+enum class AuthOn : std::uint8_t { kAll, kUpgrades };
+
+// A server of the user's that is asked whether a request may go on.
+struct Auth {
+  std::string host = {};  // numeric address or host name, resolved once at start
+  std::uint16_t port = 80;
+  std::string authority = {};             // of the url, as it stands there: for the Host field
+  std::string target = "/";               // its path and query
+  std::vector<std::string> forward = {};  // fields of the client that it is shown; lower case
+  std::vector<std::string> copy = {};     // fields of its answer for the backend; the same
+  Millis timeout{2'000};                  // from the request to the end of its answer
+  AuthOn on = AuthOn::kAll;
+
+  bool operator==(const Auth&) const = default;
+};
+
 struct Route {
   std::string name;        // label; unique; derived from host and path unless given
   std::string host;        // lower case; exact, "*.suffix", or empty for any
@@ -167,6 +183,9 @@ struct Route {
   HeaderRules response_headers;        // of what goes to clients
   std::vector<ErrorPage> error_pages;  // in file order; statuses differ
   std::optional<Hsts> hsts;            // sent with what goes out over TLS; nothing: none
+  std::optional<Auth> auth = {};           // nothing: nobody is asked
+  std::string auth_expires_header = {};    // of its answer; lower case; empty: none is looked at
+  std::uint16_t auth_expires_code = 1008;  // of the CLOSE then: 1008, or 4000 to 4999
 
   bool operator==(const Route&) const = default;
 };

@@ -27,7 +27,7 @@ constexpr auto kRoute = std::to_array<Key>(
      "require_origin", "limits", "retries", "handshake_timeout", "response_timeout",
      "response_idle_timeout", "close_code",
      "refragment", "heartbeat", "idle_timeout", "on_slow", "slow_timeout", "request_headers",
-     "response_headers", "hsts", "error_pages"});
+     "response_headers", "hsts", "error_pages", "auth", "auth_expires_header", "auth_expires_code"});
 constexpr auto kHsts = std::to_array<Key>({"max_age", "include_subdomains", "preload"});
 constexpr auto kHeaderRules = std::to_array<Key>({"add", "remove"});
 constexpr auto kRouteLimits =
@@ -36,6 +36,7 @@ constexpr auto kRouteLimits =
                         "control_frames_per_second", "on_limit", "max_connection_age"});
 constexpr auto kHeartbeat = std::to_array<Key>({"interval", "timeout", "client", "backend"});
 constexpr auto kSideHeartbeat = std::to_array<Key>({"interval", "timeout"});
+constexpr auto kAuth = std::to_array<Key>({"url", "forward", "copy", "timeout", "on"});
 constexpr auto kPool = std::to_array<Key>(
     {"balance", "bounded_load", "connect_timeout", "slow_start", "group_threshold", "panic",
      "handshake_rate", "handshake_burst", "proxy_protocol", "keep_alive", "backends", "discover", "health",
@@ -75,6 +76,7 @@ constexpr std::array kTables{
     KeyTable{"route.request_headers", kHeaderRules},
     KeyTable{"route.response_headers", kHeaderRules},
     KeyTable{"route.hsts", kHsts},
+    KeyTable{"route.auth", kAuth},
     KeyTable{"pool.*", kPool},
     KeyTable{"pool.*.backends", kBackend},
     KeyTable{"pool.*.tls", kPoolTls},

@@ -190,6 +190,11 @@ class Loader {
   void ReadHsts(const TableReader& route, Route& out);
   void ReadErrorPages(const TableReader& route, std::vector<ErrorPage>& out);
   void ReadAffinity(const TableReader& in, Route& out);
+  void ReadAuth(const TableReader& route, Route& out);
+  // Names of fields, in lower case, each once. `parse` tells which there may be.
+  void ReadFieldNames(const TableReader& in, std::string_view key,
+                      Result<std::string> (*parse)(std::string_view),
+                      std::vector<std::string>& out);
   void ReadCloseCode(const TableReader& in, std::uint16_t& out);
   // Reads the path of a file and joins it with the folder of the configuration. `what` it is, for
   // messages. ReadFilePath also sees to it that the file is there.
@@ -863,6 +868,62 @@ void Loader::ReadRoute(const TableReader& in, Route& out) {
   }
   ReadHsts(in, out);
   ReadErrorPages(in, out.error_pages);
+  ReadAuth(in, out);
+}
+
+void Loader::ReadAuth(const TableReader& route, Route& out) {
+  if (const auto in = route.Table("auth", "route.auth",
+                                  "a table, such as { url = \"http://127.0.0.1:9001/check\" }")) {
+    Auth& auth = out.auth.emplace();
+    if (!in->Has("url")) {
+      in->AddMistake("url", "is missing; allowed: the http:// URL of a server to ask");
+    } else if (const auto text = in->Text("url")) {
+      if (auto url = ParseHttpUrl(text->text)) {
+        auth.host = std::move(url->address.host);
+        auth.port = url->address.port;
+        auth.authority = std::move(url->authority);
+        auth.target = std::move(url->target);
+      } else {
+        in->AddMistake("url", url.error().message);
+      }
+    }
+    ReadFieldNames(*in, "forward", ParseForwardedField, auth.forward);
+    ReadFieldNames(*in, "copy", ParseCopiedField, auth.copy);
+    in->ReadDuration("timeout", auth.timeout, kShortest, kLongest);
+    in->ReadWord("on", auth.on, {"all", "upgrades"}, {AuthOn::kAll, AuthOn::kUpgrades});
+  }
+  if (const auto header = route.Text("auth_expires_header"); header && !header->text.empty()) {
+    if (route.ReadParsed("auth_expires_header", out.auth_expires_header, ParseFieldName) &&
+        !route.Has("auth")) {
+      route.AddMistake("auth_expires_header",
+                       "is a field of the answer of auth, and this route has none; set auth, or "
+                       "leave this key out");
+    }
+  }
+  std::uint16_t code = 0;
+  if (route.ReadCount("auth_expires_code", code, 0, std::numeric_limits<std::uint16_t>::max())) {
+    if (code == 1008 || (code >= 4000 && code <= 4999)) {
+      out.auth_expires_code = code;
+    } else {
+      route.AddMistake("auth_expires_code",
+                       std::to_string(code) +
+                           " does not tell a client that it needs another token; allowed: 1008 "
+                           "(policy violation), or 4000 to 4999 for what its application knows");
+    }
+  }
+}
+
+void Loader::ReadFieldNames(const TableReader& in, std::string_view key,
+                            Result<std::string> (*parse)(std::string_view),
+                            std::vector<std::string>& out) {
+  for (const TextItem& item : in.Texts(key)) {
+    auto name = parse(item.text);
+    if (!name) {
+      report_.AddMistake(item.line, item.key, name.error().message);
+    } else if (std::find(out.begin(), out.end(), *name) == out.end()) {
+      out.push_back(std::move(*name));
+    }
+  }
 }
 
 void Loader::ReadHeartbeat(const TableReader& in, Heartbeat& out) {

@@ -342,6 +342,82 @@ Result<HostPort> ParseHostPort(std::string_view text) {
   return out;
 }
 
+Result<HttpUrl> ParseHttpUrl(std::string_view text) {
+  constexpr std::string_view kScheme = "http://";
+  constexpr std::string_view kForm =
+      "; allowed: an http:// URL, such as \"http://127.0.0.1:9001/check\"";
+  if (!text.starts_with(kScheme)) {
+    return Err(Quoted(text) + " does not begin with http://" + std::string(kForm));
+  }
+  std::string_view rest = text.substr(kScheme.size());
+  const std::size_t end = std::min(rest.find_first_of("/?#"), rest.size());
+  const std::string_view authority = rest.substr(0, end);
+  rest.remove_prefix(end);
+  if (authority.find('@') != std::string_view::npos) {
+    return Err(Quoted(text) + " holds a user, which nobody is sent" + std::string(kForm));
+  }
+  const bool has_port = authority.rfind(':') != std::string_view::npos && !authority.ends_with(']');
+  auto address = ParseHostPort(has_port ? std::string(authority) : std::string(authority) + ":80");
+  if (!address) {
+    return Err(Quoted(text) + ": " + address.error().message);
+  }
+  if (address->port == 0) {
+    return Err(Quoted(text) + ": 0 is not a port; allowed: 1 to 65535");
+  }
+  auto target = ParseRequestPath(rest.starts_with('?') ? "/" + std::string(rest)
+                                 : rest.empty()        ? "/"
+                                                       : std::string(rest));
+  if (!target) {
+    return Err(Quoted(text) + ": " + target.error().message);
+  }
+  return HttpUrl{std::move(*address), std::string(authority), std::move(*target)};
+}
+
+Result<std::string> ParseFieldName(std::string_view text) {
+  if (!IsToken(text)) {
+    return Err(Quoted(text) +
+               " is not the name of a header field; allowed: letters, digits and "
+               "!#$%&'*+-.^_`|~");
+  }
+  return Lower(text);
+}
+
+Result<std::string> ParseForwardedField(std::string_view text) {
+  constexpr auto kFraming = std::to_array<std::string_view>(
+      {"connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te",
+       "trailer", "transfer-encoding", "upgrade"});
+  constexpr auto kOurs = std::to_array<std::string_view>(
+      {"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-original-method",
+       "x-original-uri", "x-request-id"});
+  auto name = ParseFieldName(text);
+  if (!name) {
+    return name;
+  }
+  if (std::find(kFraming.begin(), kFraming.end(), *name) != kFraming.end()) {
+    return Err(Quoted(text) +
+               " says where a message goes or ends, and is of one connection only; "
+               "allowed: fields that are passed on as they are");
+  }
+  if (std::find(kOurs.begin(), kOurs.end(), *name) != kOurs.end()) {
+    return Err(Quoted(text) + " is set by Sluice in any case; allowed: other fields");
+  }
+  // An application may have its token in the subprotocol; the rest is of the upgrade alone.
+  if (name->starts_with("sec-websocket-") && *name != "sec-websocket-protocol") {
+    return Err(Quoted(text) +
+               " is a part of the upgrade, and the check is none; allowed: other "
+               "fields");
+  }
+  return name;
+}
+
+Result<std::string> ParseCopiedField(std::string_view text) {
+  auto name = ParseForwardedField(text);
+  if (name && (name->starts_with("sec-websocket-") || *name == "origin")) {
+    return Err(Quoted(text) + " is what the request was checked by; allowed: other fields");
+  }
+  return name;
+}
+
 Result<HostPort> ParseDnsServer(std::string_view text) {
   constexpr std::uint16_t kDnsPort = 53;
   const std::string host(text);

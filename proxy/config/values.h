@@ -50,6 +50,26 @@ struct HostPort {
 // "10.0.0.1:80", "[::1]:80" or "name:80"; port 0 to 65535.
 [[nodiscard]] Result<HostPort> ParseHostPort(std::string_view text);
 
+struct HttpUrl {
+  HostPort address;       // port 80 unless it says another
+  std::string authority;  // host and port as they stand there, what the Host field holds
+  std::string target;     // path and query; "/" when there is none
+};
+
+// "http://127.0.0.1:9001/check?a=b", "http://auth.local".
+[[nodiscard]] Result<HttpUrl> ParseHttpUrl(std::string_view text);
+
+// The name of a header field; comes back in lower case.
+[[nodiscard]] Result<std::string> ParseFieldName(std::string_view text);
+
+// The same of a client's field that an auth server is shown: not one that frames a message, or that
+// Sluice sets itself.
+[[nodiscard]] Result<std::string> ParseForwardedField(std::string_view text);
+
+// The same of a field of its answer that a backend is shown: not one, either, by which a request is
+// checked or upgraded.
+[[nodiscard]] Result<std::string> ParseCopiedField(std::string_view text);
+
 // A DNS server: "10.0.0.53", "10.0.0.53:5353", "[fd00::53]:5353"; port 53 unless it says another.
 [[nodiscard]] Result<HostPort> ParseDnsServer(std::string_view text);
 

@@ -84,6 +84,12 @@ struct RequestHead {
   Fields fields;
 };
 
+// Content follows the head.
+[[nodiscard]] inline bool HasContent(const RequestHead& head) noexcept {
+  return head.framing == Framing::kChunked ||
+         (head.framing == Framing::kLength && head.content_length > 0);
+}
+
 struct ResponseHead {
   int status = 0;  // 100 to 599
   std::string_view reason;

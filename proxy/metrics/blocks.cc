@@ -36,7 +36,8 @@ std::string_view Name(MessageKind v) noexcept {
 std::string_view Name(UpgradeOutcome v) noexcept {
   static constexpr auto kNames = std::to_array<std::string_view>(
       {"accepted", "bad_request", "origin_denied", "not_allowed", "limit", "draining", "no_backend",
-       "backend_refused", "backend_error", "timeout", "client_gone"});
+       "backend_refused", "backend_error", "timeout", "client_gone", "auth_denied",
+       "auth_unavailable"});
   return NameOf(v, kNames);
 }
 
@@ -65,7 +66,13 @@ std::string_view Name(TornReason v) noexcept {
 
 std::string_view Name(OwnClose v) noexcept {
   static constexpr auto kNames = std::to_array<std::string_view>(
-      {"drain", "backend_drain", "max_age", "kick", "idle", "slow", "rate"});
+      {"drain", "backend_drain", "max_age", "kick", "idle", "slow", "rate", "auth_expired"});
+  return NameOf(v, kNames);
+}
+
+std::string_view Name(AuthResult v) noexcept {
+  static constexpr auto kNames = std::to_array<std::string_view>(
+      {"allowed", "denied", "timeout", "unreachable", "bad_answer"});
   return NameOf(v, kNames);
 }
 

@@ -101,17 +101,19 @@ class MessageSizes {
 // Labels from closed sets; Name(x) is the label's value.
 enum class MessageKind : std::uint8_t { kText, kBinary, kClose, kPing, kPong, kCount };
 enum class UpgradeOutcome : std::uint8_t {
-  kAccepted,        // 101 was sent to the client
-  kBadRequest,      // refused by the table of checks: 400, 405, 426
-  kOriginDenied,    // 403: Origin not on the list
-  kNotAllowed,      // 403: the route takes no upgrades
-  kLimit,           // 429 or 503 by a limit
-  kDraining,        // 503 while draining
-  kNoBackend,       // 503: none left to try
-  kBackendRefused,  // the backend answered with a status other than 101
-  kBackendError,    // 502: a 101 that does not hold, or the leg broke
-  kTimeout,         // 504: no answer in handshake_timeout
-  kClientGone,      // the client left before the 101
+  kAccepted,         // 101 was sent to the client
+  kBadRequest,       // refused by the table of checks: 400, 405, 426
+  kOriginDenied,     // 403: Origin not on the list
+  kNotAllowed,       // 403: the route takes no upgrades
+  kLimit,            // 429 or 503 by a limit
+  kDraining,         // 503 while draining
+  kNoBackend,        // 503: none left to try
+  kBackendRefused,   // the backend answered with a status other than 101
+  kBackendError,     // 502: a 101 that does not hold, or the leg broke
+  kTimeout,          // 504: no answer in handshake_timeout
+  kClientGone,       // the client left before the 101
+  kAuthDenied,       // the auth server said no, or its yes has expired
+  kAuthUnavailable,  // 503: the auth server gave no answer that holds
   kCount
 };
 enum class ClosedBy : std::uint8_t { kClient, kBackend, kSluice, kCount };
@@ -136,6 +138,16 @@ enum class OwnClose : std::uint8_t {
   kIdle,          // no frame has passed for idle_timeout
   kSlow,          // its client has not taken what waits for it in slow_timeout
   kRate,          // its client has sent more than it may
+  kAuthExpired,   // what its auth server had said of it has expired
+  kCount
+};
+// What came of asking an auth server.
+enum class AuthResult : std::uint8_t {
+  kAllowed,
+  kDenied,       // its answer was another than 2xx, or what it allows has expired already
+  kTimeout,      // no whole answer in time
+  kUnreachable,  // no connection
+  kBadAnswer,    // malformed, too large, or ended before its end
   kCount
 };
 enum class TornReason : std::uint8_t {
@@ -152,6 +164,7 @@ enum class TornReason : std::uint8_t {
 [[nodiscard]] std::string_view Name(BackendFailure v) noexcept;
 [[nodiscard]] std::string_view Name(TornReason v) noexcept;
 [[nodiscard]] std::string_view Name(OwnClose v) noexcept;
+[[nodiscard]] std::string_view Name(AuthResult v) noexcept;
 
 template <class E>
 inline constexpr std::size_t kCountOf = static_cast<std::size_t>(E::kCount);
@@ -196,6 +209,8 @@ struct alignas(64) RouteBlock {
   Histogram<kLifeBounds> event_stream_seconds;
   Gauge event_streams_open;
   std::array<Counter, kSides> backpressure_pauses;  // [the side not read]
+  PerEnum<AuthResult, Counter> auth_checks;
+  Histogram<kLatencyBounds> auth_seconds;  // from the request to what came of it
 };
 
 enum class BackendTlsResult : std::uint8_t { kOk, kResumed, kFailed, kCount };

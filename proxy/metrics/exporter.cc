@@ -354,6 +354,29 @@ void AppendHttp(Families& out, const RouteTable& routes) {
   }
 }
 
+void AppendAuth(Families& out, const RouteTable& routes) {
+  FamilyFiller checks = CounterFamily(
+      out, "sluice_auth_checks_total",
+      "Requests that an auth server was asked about, by what came of it; only those allowed went "
+      "on.");
+  for (const auto& [route, blocks] : routes) {
+    ForEach<AuthResult>([&, &route = route, &blocks = blocks](AuthResult result) {
+      checks.Add({{"route", route}, {"result", Name(result)}},
+                 Sum(
+                     blocks, [result](const auto& b) -> auto& { return b.auth_checks[result]; }));
+    });
+  }
+
+  FamilyFiller seconds = HistogramFamily(out, "sluice_auth_seconds",
+                                         "Time from a complete request head to what the auth "
+                                         "server said, or that it said nothing.");
+  for (const auto& [route, blocks] : routes) {
+    seconds.AddHistogram(
+        {{"route", route}}, kLatencyBounds, blocks,
+        [](const auto& b) -> auto& { return b.auth_seconds; });
+  }
+}
+
 void AppendSessions(Families& out, const RouteTable& routes, const BackendTable& backends) {
   FamilyFiller open = GaugeFamily(out, "sluice_sessions_open",
                                   "WebSocket sessions relayed now, by route and backend.");
@@ -906,6 +929,7 @@ std::string Exporter::Text(const ProcessStatus& status) const {
   AppendTls(families, shards.listeners, status.certificates);
   AppendUpgrades(families, shards.routes);
   AppendHttp(families, shards.routes);
+  AppendAuth(families, shards.routes);
   AppendSessions(families, shards.routes, shards.backends);
   AppendBackendStatus(families, status.backends);
   AppendBackends(families, shards.backends, shards.forgotten_picks);

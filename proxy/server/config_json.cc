@@ -200,6 +200,15 @@ Json RouteJson(const config::Route& route) {
                    {"include_subdomains", route.hsts->include_subdomains},
                    {"preload", route.hsts->preload}};
   }
+  if (route.auth) {
+    out["auth"] = {{"url", "http://" + route.auth->authority + route.auth->target},
+                   {"forward", route.auth->forward},
+                   {"copy", route.auth->copy},
+                   {"timeout", FormatDuration(route.auth->timeout)},
+                   {"on", route.auth->on == config::AuthOn::kAll ? "all" : "upgrades"}};
+    out["auth_expires_header"] = route.auth_expires_header;
+    out["auth_expires_code"] = route.auth_expires_code;
+  }
   return out;
 }
 

@@ -88,6 +88,7 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
   idempotent_ = safe_method_ || head.method == "PUT" || head.method == "DELETE";
   client_http10_ = head.minor_version == 0;
   client_keep_alive_ = head.keep_alive && !admission_.last;
+  client_ended_ = core_.client.read_ended();  // while an auth server was asked
   accepts_events_ = http::AcceptsEventStream(head);
   request_framing_ = upgrade_ ? Framing::kNone : head.framing;
   request_left_ = head.content_length;

@@ -142,6 +142,16 @@ void AppendForwarding(std::string& out, const http::RequestHead& head, const For
   out += "\r\n";
 }
 
+// In origin-form.
+void AppendTarget(std::string& out, const http::RequestHead& head) {
+  out += head.path;
+  // "/?" and "/" are different targets (RFC 3986 section 6.2.3), so an empty query stays one.
+  if (head.target.find('?') != std::string_view::npos) {
+    out += '?';
+    out += head.query;
+  }
+}
+
 }  // namespace
 
 std::string OriginalClient(const http::RequestHead& head, const net::Address& peer,
@@ -181,12 +191,7 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
   out.reserve(1024);
   out += head.method;
   out += ' ';
-  out += head.path;
-  // "/?" and "/" are different targets (RFC 3986 section 6.2.3), so an empty query stays one.
-  if (head.target.find('?') != std::string_view::npos) {
-    out += '?';
-    out += head.query;
-  }
+  AppendTarget(out, head);
   out += " HTTP/1.1\r\n";
   // Empty when HTTP/1.0 named none: HTTP/1.1 wants the field all the same (RFC 9110 section 7.2).
   AppendField(out, "Host", head.host);
@@ -200,6 +205,7 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
   }
   AppendForwarding(out, head, facts);
   AppendField(out, "X-Request-Id", facts.request_id);
+  out += facts.added;
   AppendVia(out, head.minor_version);
   out += facts.change.added;
   if (passage == Passage::kUpgrade) {
@@ -221,6 +227,30 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
       out += "Connection: close\r\n";
     }
   }
+  out += "\r\n";
+  return out;
+}
+
+std::string AuthRequest(const http::RequestHead& head, const ForwardFacts& facts,
+                        const config::Auth& auth) {
+  std::string out;
+  out.reserve(1024);
+  out.append("GET ").append(auth.target).append(" HTTP/1.1\r\n");
+  AppendField(out, "Host", auth.authority);
+  for (const http::Field& field : head.fields) {
+    const bool wanted = std::any_of(
+        auth.forward.begin(), auth.forward.end(),
+        [&](const std::string& name) { return http::EqualsIgnoreCase(field.name, name); });
+    if (wanted && (facts.peer_trusted || !SpeaksForTheClient(field))) {
+      AppendField(out, field.name, field.value);
+    }
+  }
+  AppendField(out, "X-Original-Method", head.method);
+  out += "X-Original-URI: ";
+  AppendTarget(out, head);
+  out += "\r\n";
+  AppendForwarding(out, head, facts);
+  AppendField(out, "X-Request-Id", facts.request_id);
   out += "\r\n";
   return out;
 }

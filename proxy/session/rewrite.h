@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "proxy/config/config.h"
 #include "proxy/http/head.h"
 #include "proxy/net/address.h"
 
@@ -26,6 +27,7 @@ struct ForwardFacts {
   bool peer_trusted = false;    // the peer's own forwarding fields are believed and added to
   std::string_view request_id;  // replaces X-Request-Id
   HeadChange change = {};
+  std::string_view added = {};  // whole field lines that go out as they are, or empty
 };
 
 // What a request makes of the connection that takes it to its backend.
@@ -38,6 +40,10 @@ enum class Passage : std::uint8_t {
 // The head that a backend is sent, ending with the empty line. The target is in origin-form.
 [[nodiscard]] std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& facts,
                                          Passage passage);
+
+// The head that asks an auth server about the request `head`.
+[[nodiscard]] std::string AuthRequest(const http::RequestHead& head, const ForwardFacts& facts,
+                                      const config::Auth& auth);
 
 struct ClientResponse {
   bool chunked = false;         // add Transfer-Encoding: chunked

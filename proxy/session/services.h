@@ -17,6 +17,7 @@
 #include "proxy/log/access_log.h"
 #include "proxy/metrics/blocks.h"
 #include "proxy/net/loop.h"
+#include "proxy/session/auth_conns.h"
 #include "proxy/session/ip_table.h"
 #include "proxy/session/snapshot.h"
 #include "proxy/tls/client_context.h"
@@ -173,6 +174,9 @@ struct Services {
   // Of the open sessions that have one, by id. Kept here because a pointer in each session would
   // cost the many that have none.
   std::unordered_map<std::uint64_t, Introduction> introductions{};
+  // The same: when what an auth server has allowed them ends.
+  std::unordered_map<std::uint64_t, Instant> auth_expiries{};
+  AuthConns auth_conns{loop};
 };
 
 }  // namespace sluice::session

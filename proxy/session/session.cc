@@ -136,6 +136,9 @@ void Session::OnReadable(net::Conn& conn) noexcept {
     case Phase::kHead:
       ReadHead();
       break;
+    case Phase::kAuth:
+      ReadWhileChecking();
+      break;
     case Phase::kExchange:
       exchange().OnReadable(SideOf(conn));
       break;
@@ -156,6 +159,11 @@ void Session::OnReadable(net::Conn& conn) noexcept {
 
 void Session::OnWritable(net::Conn& conn) noexcept {
   switch (phase_) {
+    case Phase::kAuth:
+      if (conn.write_failed()) {
+        EndCheckForClient();
+      }
+      break;
     case Phase::kExchange:
       exchange().OnWritable(SideOf(conn));
       break;
@@ -465,6 +473,7 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
       break;
   }
   const http::RequestHead& head = parser.head();
+  const Bytes head_bytes = bytes.first(parser.head_size());
   bytes = bytes.subspan(parser.head_size());
   // A connection that is kept alive asks by the configuration of today.
   core_.view = core_.services.view;
@@ -523,8 +532,14 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
       return Refuse(head, *limit) ? Taken::kAnswered : Taken::kElsewhere;
     }
   }
-  admission.last = IsLastRequest();
-  BeginExchange(head, sender, std::move(admission), bytes);
+  const std::optional<config::Auth>& auth = core_.route(facts_).config.auth;
+  if (!auth) {
+    BeginExchange(head, ForwardFactsOf(sender), std::move(admission), bytes);
+  } else if (admission.upgrade || auth->on == config::AuthOn::kAll) {
+    BeginCheck(head, head_bytes, sender, admission.upgrade, bytes);
+  } else {
+    GoOn(head, sender.request_id, {}, bytes);  // nobody is asked, and nobody says who it is
+  }
   return Taken::kElsewhere;
 }
 
@@ -641,14 +656,20 @@ void Session::KeepTexts(const http::RequestHead& head, const Sender& sender,
   facts_.texts.Store(texts);
 }
 
-void Session::BeginExchange(const http::RequestHead& head, const Sender& sender,
-                            Admission admission, Bytes rest) noexcept {
+// The views are into `sender`.
+ForwardFacts Session::ForwardFactsOf(const Sender& sender) const noexcept {
   ForwardFacts forward;
   forward.peer_ip = sender.peer_ip;
   forward.tls = core_.listener->is_tls();
   forward.peer_trusted = sender.peer_trusted;
   forward.request_id = sender.request_id;
   forward.change = core_.route(facts_).heads.request();
+  return forward;
+}
+
+void Session::BeginExchange(const http::RequestHead& head, const ForwardFacts& forward,
+                            Admission admission, Bytes rest) noexcept {
+  admission.last = IsLastRequest();
   if (!admission.upgrade) {
     http_count_.Begin(core_.route_block(facts_));
   }
@@ -657,6 +678,14 @@ void Session::BeginExchange(const http::RequestHead& head, const Sender& sender,
   net::ConnSink& conn_sink = *this;
   work_ = std::make_unique<Exchange>(core_, sink, conn_sink, facts_);
   exchange().Begin(head, std::move(admission), forward, rest);
+}
+
+// Whether the connection may carry another request behind an answer of ours to this one.
+bool Session::IsReusable(const http::RequestHead& head, int status) const noexcept {
+  // Content that nobody will read would be taken for the next request.
+  return head.keep_alive && head.minor_version == 1 && !http::HasContent(head) && status != 400 &&
+         !ending_ && !IsLastRequest() && !core_.client.read_ended() &&
+         KeepsAlive(core_.services.intake);
 }
 
 // Answers a request that goes no further. True when the connection may carry another one.
@@ -668,12 +697,7 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
   if (refusal.retry_after != 0) {
     extra += RetryAfter(core_.services.random, refusal.retry_after);
   }
-  // Content that nobody will read would be taken for the next request.
-  const bool has_content = head.framing == http::Framing::kChunked ||
-                           (head.framing == http::Framing::kLength && head.content_length > 0);
-  const bool reusable = head.keep_alive && head.minor_version == 1 && !has_content &&
-                        refusal.status != 400 && !ending_ && !IsLastRequest() &&
-                        KeepsAlive(core_.services.intake);
+  const bool reusable = IsReusable(head, refusal.status);
   if (refusal.status == 426) {
     extra += "Connection: Upgrade\r\n";  // RFC 9110 section 7.8: it goes with the Upgrade field
   }
@@ -685,8 +709,13 @@ bool Session::Refuse(const http::RequestHead& head, const Refusal& refusal) noex
   reply.head_only = head.method == "HEAD";
   reply.lasting = refusal.status == 301 || refusal.status == 308;
   core_.client.Write(AsBytes(OwnAnswer(core_, facts_, reply)));
-  facts_.status = static_cast<std::uint16_t>(refusal.status);
-  LogRequest(refusal.label);
+  return FinishRefusal(refusal.status, refusal.label, reusable);
+}
+
+// The answer is written. Returns `reusable`.
+bool Session::FinishRefusal(int status, std::string_view label, bool reusable) noexcept {
+  facts_.status = static_cast<std::uint16_t>(status);
+  LogRequest(label);
   if (!reusable) {
     Linger();
     return false;
@@ -745,6 +774,7 @@ void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
   LogRequest(exchange().reason());
   const bool lasted = lasting();
   EndCounts();
+  ForgetExpiry();
   DropWork();
   if (lasted) {
     core_.services.owner.OnLastingOver(*this);
@@ -754,6 +784,11 @@ void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
     return;
   }
   AwaitHead(core_.config().server.keep_alive_timeout);
+  TakeHeld(held);
+}
+
+// Goes on with what the client has sent behind a request that is answered.
+void Session::TakeHeld(const std::string& held) noexcept {
   if (!held.empty()) {
     KeepHead(AsBytes(held));
     if (!serving_) {
@@ -832,6 +867,9 @@ void Session::Drain() noexcept {
         Linger();
       }
       break;
+    case Phase::kAuth:
+      DrainCheck(!handed_over);
+      break;
     case Phase::kExchange:
       exchange().Drain(!handed_over);
       if (lasting()) {
@@ -849,9 +887,11 @@ void Session::Drain() noexcept {
 
 void Session::CloseInOrder(metrics::OwnClose cause) noexcept {
   if (phase_ == Phase::kRelay) {
+    const bool expired = cause == metrics::OwnClose::kAuthExpired;
+    const Route& route = core_.route(facts_);
     OurClose close;
-    close.client_code = core_.route(facts_).close_code;
-    close.reason = core_.config().drain.reason;
+    close.client_code = expired ? route.config.auth_expires_code : route.close_code;
+    close.reason = expired ? "token expired" : core_.config().drain.reason;
     close.cause = cause;
     close.why = metrics::Name(cause);
     relay().BeginClose(close);
@@ -890,24 +930,29 @@ Instant Session::AgeDue() const noexcept {
 }
 
 Instant Session::FirstLook() const noexcept {
-  return phase_ == Phase::kRelay ? std::min(AgeDue(), relay().FirstLook()) : AgeDue();
+  const Instant due = std::min(AgeDue(), ExpiryDue());
+  return phase_ == Phase::kRelay ? std::min(due, relay().FirstLook()) : due;
 }
 
 Instant Session::LookAfter(Instant now) noexcept {
   if (!lasting()) {
     return Instant::max();
   }
-  Instant next = AgeDue();
+  const bool expired = ExpiryDue() <= now;
+  Instant next = std::min(AgeDue(), ExpiryDue());
   if (next <= now) {
+    const metrics::OwnClose cause =
+        expired ? metrics::OwnClose::kAuthExpired : metrics::OwnClose::kMaxAge;
     if (phase_ == Phase::kRelay) {
-      CloseInOrder(metrics::OwnClose::kMaxAge);
+      CloseInOrder(cause);
       return Instant::max();  // from here on its ending has deadlines of its own
     }
     if (exchange().is_ending_events()) {
-      Cut("max_age_deadline");  // no event has ended since
+      Cut(expired ? metrics::Name(cause) : "max_age_deadline");  // no event has ended since
       return Instant::max();
     }
-    CloseInOrder(metrics::OwnClose::kMaxAge);
+    ending_ = ending_ || expired;  // whoever it was, it says so anew by a connection of its own
+    CloseInOrder(cause);
     // Between two events it has ended at once, and its connection may go on without it.
     return lasting() ? now + core_.config().drain.grace : Instant::max();
   }
@@ -941,6 +986,9 @@ Session::Description Session::Describe() const {
 void Session::Cut(std::string_view why) noexcept {
   forced_ = phase_ != Phase::kClosed && phase_ != Phase::kLinger;
   switch (phase_) {
+    case Phase::kAuth:
+      EndCheck(why);
+      break;
     case Phase::kExchange:
       exchange().Abandon(why);
       OnExchangeBroken();
@@ -981,6 +1029,7 @@ void Session::Close() noexcept {
   }
   phase_ = Phase::kClosed;
   EndCounts();
+  ForgetExpiry();
   core_.timer.Cancel();
   core_.DropBackend();
   core_.client.Close();
@@ -1024,6 +1073,7 @@ void Session::OnDeadline(short) noexcept {
       }
       break;
     }
+    case Phase::kAuth:
     case Phase::kExchange:
     case Phase::kRelay:
     case Phase::kClosed:

@@ -1,15 +1,21 @@
 // One client connection and its backend leg, from accept to the last FIN.
 //
 //   kProxy --header--> kTls --done--> kHead --request--> kExchange --101--> kRelay --> kClosed
-//                                       ^                   |
+//                                       ^                 ^ |
+//                                       |    kAuth --2xx--+ |
+//                                       |                   |
 //                                       +---- keep-alive ---+--last answer--> kLinger --> kClosed
+//
+// A request of a route with auth passes through kAuth on its way from kHead; anything but a 2xx is
+// an answer like that of kExchange.
 //
 // It begins with kProxy where the listener wants a PROXY header, else with kTls where that speaks
 // TLS, else with kHead.
 //
-// Owned by its Worker, used in its thread only. The phases do the work: Exchange one request,
-// Relay what follows a 101. Session reads heads, answers what is refused, holds the deadlines
-// between phases and frees what is over.
+// Owned by its Worker, used in its thread only. The phases do the work: AuthCall asks whether a
+// request may go on, where its route has auth; Exchange serves one request, Relay what follows a
+// 101. Session reads heads, answers what is refused, holds the deadlines between phases and frees
+// what is over.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +25,7 @@
 
 #include "proxy/proxy_protocol/header.h"
 #include "proxy/session/affinity_cookie.h"
+#include "proxy/session/auth_call.h"
 #include "proxy/session/core.h"
 #include "proxy/session/exchange.h"
 #include "proxy/session/http_count.h"
@@ -102,7 +109,16 @@ class Session final : public net::Mortal,
   std::uint32_t slot = 0;
 
  private:
-  enum class Phase : std::uint8_t { kProxy, kTls, kHead, kExchange, kRelay, kLinger, kClosed };
+  enum class Phase : std::uint8_t {
+    kProxy,
+    kTls,
+    kHead,
+    kAuth,
+    kExchange,
+    kRelay,
+    kLinger,
+    kClosed
+  };
 
   // Bytes of the client that wait: a head that is not complete, or requests that were sent before
   // the answers to earlier ones were read. The parser has seen none of them, or all without an end.
@@ -135,6 +151,24 @@ class Session final : public net::Mortal,
     Instant began;
     std::size_t waiting = 0;  // bytes of a hello that was not complete when it was last looked at
     bool may_leave = false;   // so far it is no fault if the connection ends
+  };
+
+  // A request that an auth server is asked about. Its head is kept as it came and parsed again
+  // afterwards, since the views of the first time die with the call that read it.
+  struct Checking final : net::Mortal, private AuthCallSink {
+    Checking(Session& its_session, Bytes head_bytes, Bytes rest);
+
+    void OnAuthCallDone(metrics::AuthResult result) noexcept override { session.OnChecked(result); }
+
+    Session& session;
+    std::string head;
+    std::string held;        // what the client has sent behind it
+    std::string request_id;  // made, or the client's own
+    net::Buffered buffered;  // both of the head and of what is held
+    Instant began;
+    AuthCall call;
+    bool upgrade = false;
+    bool has_content = false;
   };
 
   struct Farewell final : net::Mortal {
@@ -196,6 +230,8 @@ class Session final : public net::Mortal,
   [[nodiscard]] Millis FirstHeadPatience() const noexcept;
   [[nodiscard]] Millis MaxAge() const noexcept;
   [[nodiscard]] Instant AgeDue() const noexcept;
+  [[nodiscard]] Instant ExpiryDue() const noexcept;
+  void ForgetExpiry() noexcept;
   [[nodiscard]] bool AsksForEvents() const noexcept;
   [[nodiscard]] bool IsLastRequest() const noexcept;
   void ReadHead() noexcept;
@@ -203,13 +239,30 @@ class Session final : public net::Mortal,
   void KeepHead(Bytes bytes) noexcept;
   [[nodiscard]] Taken TakeRequest(http::RequestParser& parser, Bytes& bytes) noexcept;
   void FindSender(const http::RequestHead& head, Sender& sender) const;
-  void BeginExchange(const http::RequestHead& head, const Sender& sender, Admission admission,
-                     Bytes rest) noexcept;
+  [[nodiscard]] ForwardFacts ForwardFactsOf(const Sender& sender) const noexcept;
+  void BeginExchange(const http::RequestHead& head, const ForwardFacts& forward,
+                     Admission admission, Bytes rest) noexcept;
+  void BeginCheck(const http::RequestHead& head, Bytes head_bytes, const Sender& sender,
+                  bool upgrade, Bytes rest) noexcept;
+  void ReadWhileChecking() noexcept;
+  void EndCheckForClient() noexcept;
+  void EndCheck(std::string_view why) noexcept;
+  [[nodiscard]] http::RequestParser ParseAgain(const Checking& work) const;
+  void OnChecked(metrics::AuthResult result) noexcept;
+  void NoteAuthFailure(std::string_view why) noexcept;
+  void GoOn(const http::RequestHead& head, std::string_view request_id, const http::Fields& answer,
+            Bytes rest) noexcept;
+  void RefuseLate(const http::RequestHead& head, Checking& work, Refusal refusal) noexcept;
+  void RelayDenial(const http::RequestHead& head, Checking& work) noexcept;
+  void DrainCheck(bool refuse_upgrade) noexcept;
   [[nodiscard]] std::optional<Refusal> LimitOf(const Sender& sender) noexcept;
   void EndHandshakeCount() noexcept;
   // Of its route, and of the handshakes if it is one still.
   void EndCounts() noexcept;
+  [[nodiscard]] bool IsReusable(const http::RequestHead& head, int status) const noexcept;
   [[nodiscard]] bool Refuse(const http::RequestHead& head, const Refusal& refusal) noexcept;
+  [[nodiscard]] bool FinishRefusal(int status, std::string_view label, bool reusable) noexcept;
+  void TakeHeld(const std::string& held) noexcept;
   void RefuseHead(const http::HeadFault& fault) noexcept;
   void KeepTexts(const http::RequestHead& head, const Sender& sender, std::string_view affinity);
   void LogRequest(std::string_view reason) noexcept;
@@ -229,6 +282,7 @@ class Session final : public net::Mortal,
     return static_cast<PartialProxy&>(*work_);
   }
   [[nodiscard]] Handshake& handshake() const noexcept { return static_cast<Handshake&>(*work_); }
+  [[nodiscard]] Checking& checking() const noexcept { return static_cast<Checking&>(*work_); }
   [[nodiscard]] Exchange& exchange() const noexcept { return static_cast<Exchange&>(*work_); }
   [[nodiscard]] Relay& relay() const noexcept { return static_cast<Relay&>(*work_); }
   [[nodiscard]] Farewell& farewell() const noexcept { return static_cast<Farewell&>(*work_); }
@@ -246,10 +300,11 @@ class Session final : public net::Mortal,
   bool forced_ : 1 = false;
   bool handshake_counted_ : 1 = false;  // it is one of the upgrades under way
   bool route_counted_ : 1 = false;      // the upgrade, or what became of it, counts at its route
+  bool expires_ : 1 = false;            // what it was allowed has an end: see auth_expiries
   Core core_;
   RequestFacts facts_;  // of the request being served
-  // kProxy: a PartialProxy, or none. kTls: a Handshake. kHead: a PartialHead, or none. kExchange:
-  // the Exchange. kRelay: the Relay. kLinger: a Farewell.
+  // kProxy: a PartialProxy, or none. kTls: a Handshake. kHead: a PartialHead, or none. kAuth: a
+  // Checking. kExchange: the Exchange. kRelay: the Relay. kLinger: a Farewell.
   std::unique_ptr<net::Mortal> work_;
 };
 

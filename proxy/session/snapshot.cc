@@ -129,6 +129,26 @@ Result<std::unique_ptr<Pool>> MakePool(const config::Pool& config, const Snapsho
                                         std::make_unique<FailureNews[]>(config.backends.size())});
 }
 
+// `before`: where a known address may be kept from; null: nowhere.
+Result<net::Address> AuthAddressOf(const config::Route& route, const Snapshot* before) {
+  if (!route.auth) {
+    return net::Address();
+  }
+  if (before != nullptr) {
+    const auto known =
+        std::find_if(before->routes.begin(), before->routes.end(), [&](const Route& one) {
+          return one.config.auth && one.config.auth->host == route.auth->host &&
+                 one.config.auth->port == route.auth->port;
+        });
+    if (known != before->routes.end()) {
+      return known->auth;
+    }
+  }
+  auto address = net::Address::Resolve(route.auth->host, route.auth->port);
+  return address ? std::move(address)
+                 : Err("route " + route.name + ": auth.url: " + address.error().message);
+}
+
 // A failure that was not seen for so long is told anew.
 constexpr Millis kQuiet = std::chrono::minutes(1);
 
@@ -176,12 +196,17 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& con
     made->pools.push_back(std::move(*one));
   }
   for (const config::Route& route : config.routes) {
+    auto auth = AuthAddressOf(route, names == Names::kKeep ? before : nullptr);
+    if (!auth) {
+      return tl::unexpected(auth.error());
+    }
     Route one{route,
               StateOf(route.name, before),
               0,
               RulesOf(route),
               route.close_code != 0 ? route.close_code : config.drain.close_code,
-              RouteHeads(route)};
+              RouteHeads(route),
+              *auth};
     while (config.pools[one.pool].name != route.pool) {
       ++one.pool;  // the loader has checked that it exists
     }

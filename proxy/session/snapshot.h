@@ -47,6 +47,7 @@ struct Pool {
 // What all workers know of one route. Kept across a reload as long as its name stays.
 struct RouteState {
   std::atomic<std::size_t> open{0};  // its WebSocket sessions, and upgrades under way
+  FailureNews auth_failures;
 };
 
 struct Route {
@@ -56,13 +57,14 @@ struct Route {
   std::vector<routing::AffinityRule> affinity;
   std::uint16_t close_code = 1012;
   RouteHeads heads;
+  net::Address auth;  // of its auth server; unspecified without one
 };
 
 struct Snapshot {
-  // What is done about the host names of backends.
+  // What is done about the host names of backends and auth servers.
   enum class Names : std::uint8_t {
     kLookUp,  // all are resolved: blocks
-    kKeep,    // a backend that `before` has at the same host and port keeps its address
+    kKeep,    // one that `before` has at the same host and port keeps its address
   };
 
   // Control thread only. A backend that `before` has in a pool of the same name keeps its state:

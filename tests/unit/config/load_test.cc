@@ -113,6 +113,9 @@ request_headers.add = { "X-B" = "b c", "X-A" = "a" }
 request_headers.remove = "X-D"
 response_headers = { add = { "Server" = "s" }, remove = ["server", "X-P"] }
 hsts = { max_age = "730d", include_subdomains = true, preload = true }
+auth = { url = "http://Auth.local/check?a=b", forward = ["Authorization", "cookie", "COOKIE"], copy = "X-User", timeout = "1s", on = "upgrades" }
+auth_expires_header = "X-Expires"
+auth_expires_code = 4001
 [[route]]
 pool = "a"
 affinity = "cookie:sid"
@@ -230,6 +233,11 @@ queue = 100
   talk.request_headers = {{{"X-B", "b c"}, {"X-A", "a"}}, {"X-D"}};
   talk.hsts = {std::chrono::days(730), true, true};
   talk.response_headers = {{{"Server", "s"}}, {"server", "X-P"}};
+  talk.auth =
+      Auth{"auth.local", 80,           "Auth.local",     "/check?a=b", {"authorization", "cookie"},
+           {"x-user"},   Millis(1000), AuthOn::kUpgrades};
+  talk.auth_expires_header = "x-expires";
+  talk.auth_expires_code = 4001;
   Route rest;
   rest.name = "*/";
   rest.pool = "a";

@@ -318,6 +318,61 @@ INSTANTIATE_TEST_SUITE_P(
               "5: route[0].slow_timeout: \"0s\" is out of range; allowed: 100ms to 1h",
               "9: route[1].idle_timeout: \"721h\" is out of range; ",
               "10: route[1].slow_timeout: \"61m\" is out of range; "}},
+        Case{"AuthUrls",
+             "[[route]]\npool = \"rest\"\nauth = {}\n"
+             "[[route]]\npool = \"rest\"\npath = \"/b\"\nauth.url = \"https://a/\"\n"
+             "[[route]]\npool = \"rest\"\npath = \"/c\"\nauth.url = \"http://u:p@a/\"\n"
+             "[[route]]\npool = \"rest\"\npath = \"/d\"\nauth.url = \"http://:80/\"\n"
+             "[[route]]\npool = \"rest\"\npath = \"/e\"\nauth.url = \"http://a:0/\"\n"
+             "[[route]]\npool = \"rest\"\npath = \"/f\"\nauth.url = \"http://a:65536\"\n"
+             "[[route]]\npool = \"rest\"\npath = \"/g\"\nauth.url = \"http://a/b c\"\n"
+             "[[route]]\npool = \"rest\"\npath = \"/h\"\nauth.url = \"http://a/#b\"\n"
+             "[[route]]\npool = \"rest\"\npath = \"/i\"\nauth.url = \"http://::1/\"\n"
+             "[[route]]\npool = \"rest\"\npath = \"/j\"\nauth = \"http://a/\"\n",
+             {"3: route[0].auth.url: is missing; allowed: the http:// URL of a server to ask",
+              "7: route[1].auth.url: \"https://a/\" does not begin with http://; allowed: an "
+              "http:// URL, such as \"http://127.0.0.1:9001/check\"",
+              "11: route[2].auth.url: \"http://u:p@a/\" holds a user, which nobody is sent; ",
+              "15: route[3].auth.url: \"http://:80/\": \":80\" has no host; ",
+              "19: route[4].auth.url: \"http://a:0/\": 0 is not a port; allowed: 1 to 65535",
+              "23: route[5].auth.url: \"http://a:65536\": \"a:65536\": \"65536\" is not a port; ",
+              "27: route[6].auth.url: \"http://a/b c\": \"/b c\" has a character that no request ",
+              "31: route[7].auth.url: \"http://a/#b\": \"/#b\" has a character that no request ",
+              "35: route[8].auth.url: \"http://::1/\": ",
+              "39: route[9].auth: must be a table, such as { url = \"http://127.0.0.1:9001/check\" "
+              "}, "
+              "not a string"}},
+        Case{
+            "AuthFields",
+            "[[route]]\npool = \"rest\"\n[route.auth]\nurl = \"http://a/\"\nforward = [\n"
+            "\"Host\",\n\"content-length\",\n\"X-Forwarded-For\",\n\"Sec-WebSocket-Key\",\n"
+            "\"a b\",\n\"Sec-WebSocket-Protocol\",\n]\ncopy = [\n\"Transfer-Encoding\",\n"
+            "\"Sec-WebSocket-Protocol\",\n\"upgrade\",\n\"Origin\",\n\"x-request-id\",\n\"\",\n]\n"
+            "on = \"plain\"\ntimeout = \"61m\"\n",
+            {"6: route[0].auth.forward[0]: \"Host\" says where a message goes or ends, and is of ",
+             "7: route[0].auth.forward[1]: \"content-length\" says where a message goes or ends, ",
+             "8: route[0].auth.forward[2]: \"X-Forwarded-For\" is set by Sluice in any case; ",
+             "9: route[0].auth.forward[3]: \"Sec-WebSocket-Key\" is a part of the upgrade, and ",
+             "10: route[0].auth.forward[4]: \"a b\" is not the name of a header field; allowed: ",
+             "14: route[0].auth.copy[0]: \"Transfer-Encoding\" says where a message goes or ends, ",
+             "15: route[0].auth.copy[1]: \"Sec-WebSocket-Protocol\" is what the request was ",
+             "16: route[0].auth.copy[2]: \"upgrade\" says where a message goes or ends, and is of ",
+             "17: route[0].auth.copy[3]: \"Origin\" is what the request was checked by; allowed: ",
+             "18: route[0].auth.copy[4]: \"x-request-id\" is set by Sluice in any case; ",
+             "19: route[0].auth.copy[5]: \"\" is not the name of a header field; allowed: ",
+             "21: route[0].auth.on: \"plain\" is not known; allowed: all, upgrades",
+             "22: route[0].auth.timeout: \"61m\" is out of range; allowed: 10ms to 1h"}},
+        Case{"AuthExpiry",
+             "[[route]]\npool = \"rest\"\nauth_expires_header = \"X-Expires\"\n"
+             "auth_expires_code = 1012\n[[route]]\npool = \"rest\"\npath = \"/b\"\n"
+             "auth.url = \"http://a\"\nauth_expires_header = \"a:b\"\nauth_expires_code = 5000\n",
+             {"3: route[0].auth_expires_header: is a field of the answer of auth, and this route "
+              "has "
+              "none; set auth, or leave this key out",
+              "4: route[0].auth_expires_code: 1012 does not tell a client that it needs another "
+              "token; allowed: 1008 (policy violation), or 4000 to 4999 ",
+              "9: route[1].auth_expires_header: \"a:b\" is not the name of a header field; ",
+              "10: route[1].auth_expires_code: 5000 does not tell a client "}},
         Case{"Refragment",
              "[[route]]\npool = \"rest\"\nrefragment = \"1023B\"\n[[route]]\npool = \"rest\"\n"
              "path = \"/b\"\nrefragment = \"2GiB\"\n",

@@ -105,6 +105,11 @@ TEST(Reference, ShowsTheDefaultsOfTheKeysThatAreOff) {
   want.pools[0].tls.emplace().certificate = {dir.path() + "/certs/sluice.pem",
                                              dir.path() + "/certs/sluice.key"};
   want.routes[0].close_code = want.drain.close_code;
+  Auth& auth = want.routes[0].auth.emplace();
+  auth.host = "127.0.0.1";
+  auth.port = 9001;
+  auth.authority = "127.0.0.1:9001";
+  auth.target = "/check";
   want.routes[0].limits.max_connection_age = want.limits.max_connection_age;
   want.routes[0].hsts.emplace();
   want.server.takeover_socket = dir.path() + "/takeover.sock";

@@ -103,6 +103,9 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
   }
   out += in("route.request_headers", "request_headers.");
   out += in("route.response_headers", "response_headers.");
+  if (path == "route.auth") {
+    out += unless("route.auth", "url", "auth.url = \"http://127.0.0.1:1\"") + in(path, "auth.");
+  }
   out += in("route.limits", "limits.") + in("route.heartbeat", "heartbeat.");
   out += in("route.heartbeat.client", "heartbeat.client.");
   out += in("route.heartbeat.backend", "heartbeat.backend.");
@@ -300,6 +303,12 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       {"route.heartbeat.backend.timeout", {"50ms", "1h"}},
       {"route.idle_timeout", {"0s", "500ms", "720h"}},
       {"route.slow_timeout", {"100ms", "1h"}},
+      {"route.auth.url",
+       {"http://a", "http://127.0.0.1:9001/check?a=b&c", "http://[::1]:80?x",
+        "http://A.local/%20~"}},
+      {"route.auth.forward", {"Authorization", "sec-websocket-protocol", "X_Y"}},
+      {"route.auth.copy", {"X-User", "cookie"}},
+      {"route.auth.timeout", {"10ms", "1h"}},
       {"route.limits.max_frame_bytes", {"0B", "1B", "1GiB"}},
       {"route.limits.bytes_per_second", {"0B", "100B", "64KB", "1024GiB"}},
       {"limits.max_buffered", {"0B", "1MiB", "1024GiB"}},

@@ -117,10 +117,15 @@ TEST(Name, GivesEveryValueAWordOfItsOwn) {
   ExpectDistinctWords<TlsResult>();
   ExpectDistinctWords<AcceptPause>();
   ExpectDistinctWords<Refused>();
+  ExpectDistinctWords<OwnClose>();
+  ExpectDistinctWords<AuthResult>();
   EXPECT_EQ(Name(MessageKind::kPong), "pong");
   EXPECT_EQ(Name(UpgradeOutcome::kAccepted), "accepted");
   EXPECT_EQ(Name(UpgradeOutcome::kBackendError), "backend_error");
   EXPECT_EQ(Name(UpgradeOutcome::kClientGone), "client_gone");
+  EXPECT_EQ(Name(UpgradeOutcome::kAuthUnavailable), "auth_unavailable");
+  EXPECT_EQ(Name(OwnClose::kAuthExpired), "auth_expired");
+  EXPECT_EQ(Name(AuthResult::kBadAnswer), "bad_answer");
   EXPECT_EQ(Name(ClosedBy::kSluice), "sluice");
   EXPECT_EQ(Name(BackendFailure::kLost), "lost");
   EXPECT_EQ(Name(AcceptPause::kEnobufs), "enobufs");

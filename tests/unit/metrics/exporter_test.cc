@@ -171,6 +171,18 @@ TEST_F(ExporterTest, WritesMessageSizes) {
   EXPECT_THAT(text, HasSubstr("sluice_message_bytes_sum{route=\"r\",from=\"client\"} 129\n"));
 }
 
+TEST_F(ExporterTest, WritesWhatCameOfAskingAuthServers) {
+  RouteBlock& route = exporter_.Route(0, "r");
+  EXPECT_EQ(Samples(exporter_, "sluice_auth_checks_total").size(), 5U);
+  route.auth_checks[AuthResult::kDenied].Add();
+  exporter_.Route(1, "r").auth_checks[AuthResult::kDenied].Add(2);
+  route.auth_seconds.Observe(0.25);
+  const std::string text = exporter_.Text({});
+  EXPECT_THAT(text, HasSubstr("sluice_auth_checks_total{route=\"r\",result=\"allowed\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_auth_checks_total{route=\"r\",result=\"denied\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("sluice_auth_seconds_sum{route=\"r\"} 0.25\n"));
+}
+
 TEST_F(ExporterTest, BoundsReadAsTheyAreWritten) {
   (void)exporter_.Route(0, "r");
   EXPECT_THAT(exporter_.Text({}),

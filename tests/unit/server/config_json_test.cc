@@ -96,6 +96,9 @@ error_pages = { 503 = "a.pem", 502 = "a.key" }
 hsts = { max_age = "400d", include_subdomains = true, preload = true }
 request_headers = { add = { "Authorization" = "a-secret-for-backends" }, remove = ["X-A"] }
 response_headers = { add = { "X-B" = "b", "X-A" = "a" }, remove = ["X-A", "Server"] }
+auth = { url = "http://Auth.local/check?a=b", forward = ["Authorization", "cookie", "COOKIE"], copy = "X-User", timeout = "1s", on = "upgrades" }
+auth_expires_header = "X-Expires"
+auth_expires_code = 4001
 [pool.app]
 balance = "round_robin"
 bounded_load = 1.5
@@ -260,6 +263,12 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
       {"/route/0/request_headers/remove", {"X-A"}},
       {"/route/0/response_headers/add", {{"X-B", "b"}, {"X-A", "a"}}},
       {"/route/0/response_headers/remove", {"X-A", "Server"}},
+      {"/route/0/auth/url", "http://Auth.local/check?a=b"},
+      {"/route/0/auth/forward", {"authorization", "cookie"}},
+      {"/route/0/auth/timeout", "1s"},
+      {"/route/0/auth/on", "upgrades"},
+      {"/route/0/auth_expires_header", "x-expires"},
+      {"/route/0/auth_expires_code", 4001},
       {"/pool/app/balance", "round_robin"},
       {"/listener/0/proxy_protocol", true},
       {"/listener/1/redirect/port", 8443},

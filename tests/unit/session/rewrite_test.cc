@@ -181,6 +181,37 @@ TEST_F(RewriteTest, ChunkedContentIsAnnouncedToTheBackend) {
   EXPECT_NE(out.find("\r\nTransfer-Encoding: chunked\r\n"), std::string::npos) << out;
 }
 
+TEST_F(RewriteTest, AddedFieldsGoOutWhateverConnectionNames) {
+  const auto& head = Request("GET / HTTP/1.1\r\nHost: a\r\nConnection: X-User\r\n\r\n");
+  ForwardFacts facts = Facts();
+  facts.added = "X-User: alice\r\n";
+  const std::string out = BackendRequest(head, facts, Passage::kClose);
+  EXPECT_NE(out.find("\r\nX-User: alice\r\nConnection: close\r\n\r\n"), std::string::npos) << out;
+}
+
+TEST_F(RewriteTest, AuthRequestHasWhatIsForwardedAndWhatWasAsked) {
+  config::Auth auth;
+  auth.authority = "auth.local:81";
+  auth.target = "/check?a=b";
+  auth.forward = {"authorization", "cookie", "x-real-ip"};
+  const auto& head = Request(
+      "PUT http://a.example/x/y?z HTTP/1.1\r\nHost: a.example\r\nCOOKIE: a=b\r\nX-Other: 1\r\n"
+      "X-Real-IP: 192.0.2.9\r\ncookie: c=d\r\nContent-Length: 5\r\nConnection: cookie\r\n"
+      "X-Forwarded-For: 192.0.2.9\r\nX-Original-Method: GET\r\n\r\n");
+  EXPECT_EQ(AuthRequest(head, Facts(), auth),
+            "GET /check?a=b HTTP/1.1\r\nHost: auth.local:81\r\nCOOKIE: a=b\r\ncookie: c=d\r\n"
+            "X-Original-Method: PUT\r\nX-Original-URI: /x/y?z\r\n"
+            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n"
+            "X-Forwarded-Host: a.example\r\n"
+            "Forwarded: for=192.0.2.7;host=\"a.example\";proto=http\r\n"
+            "X-Request-Id: id-1\r\n\r\n");
+  ForwardFacts believed = Facts();
+  believed.peer_trusted = true;
+  const std::string out = AuthRequest(head, believed, auth);
+  EXPECT_NE(out.find("\r\nX-Real-IP: 192.0.2.9\r\n"), std::string::npos);
+  EXPECT_NE(out.find("\r\nX-Forwarded-For: 192.0.2.9, 192.0.2.7\r\n"), std::string::npos);
+}
+
 TEST_F(RewriteTest, ClientHeadDropsHopByHopFields) {
   const auto& head = Response(
       "HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n"

@@ -142,5 +142,25 @@ TEST(Snapshot, KeepsAddressesWhereNamesAreNotLookedUp) {
   EXPECT_FALSE(make("no such host", 9001).has_value());
 }
 
+TEST(Snapshot, HasTheAddressesOfAuthServers) {
+  config::Config config = WithBackends({{"one", "127.0.0.1", 9001, 1.0}});
+  const auto make = [&](const char* host, std::uint16_t port, const Snapshot* before) {
+    config.routes[0].auth = config::Auth{.host = host, .port = port};
+    return Snapshot::Make(config, before, Snapshot::Names::kKeep);
+  };
+  EXPECT_EQ((*Snapshot::Make(config))->routes[0].auth.family(), AF_UNSPEC);
+  const auto before = make("localhost", 81, nullptr);
+  ASSERT_TRUE(before.has_value());
+  EXPECT_EQ((*before)->routes[0].auth.port(), 81);
+  const auto kept = make("localhost", 81, before->get());
+  ASSERT_TRUE(kept.has_value());
+  EXPECT_EQ((*kept)->routes[0].auth.Text(), (*before)->routes[0].auth.Text());
+  EXPECT_EQ((*make("127.0.0.2", 82, before->get()))->routes[0].auth.Text(), "127.0.0.2:82");
+  config.routes[0].name = "r";
+  const auto missing = make("no such host", 81, before->get());
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_EQ(missing.error().message.substr(0, 18), "route r: auth.url:");
+}
+
 }  // namespace
 }  // namespace sluice::session

@@ -1,0 +1,287 @@
+// Asking an auth server about a request, and the end of what it has allowed. Part of Session.
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+#include <utility>
+
+#include "proxy/http/expiry.h"
+#include "proxy/http/reply.h"
+#include "proxy/log/log.h"
+#include "proxy/session/session.h"
+
+namespace sluice::session {
+namespace {
+
+using metrics::AuthResult;
+using metrics::UpgradeOutcome;
+
+bool IsNamed(const http::Field& field, const std::vector<std::string>& names) {
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return http::EqualsIgnoreCase(field.name, name);
+  });
+}
+
+// Also by a name that CGI and what has come of it take for one of these: "X_User" for "x-user".
+bool MayBeTakenFor(const http::Field& field, const std::vector<std::string>& names) {
+  std::string name(field.name);
+  std::replace(name.begin(), name.end(), '_', '-');
+  return std::any_of(names.begin(), names.end(), [&](std::string other) {
+    std::replace(other.begin(), other.end(), '_', '-');
+    return http::EqualsIgnoreCase(name, other);
+  });
+}
+
+// When what `answer` allows ends, by its field `name`; Instant::max(): never. Nothing: it says so
+// in a way that cannot be read. The wall clock is asked here and no more: it may be set.
+std::optional<Instant> ExpiryOf(const http::ResponseHead& answer, std::string_view name) {
+  using std::chrono::milliseconds;
+  constexpr milliseconds kNever = std::chrono::hours(24 * 3650);
+  const auto is_it = [&](const http::Field& field) {
+    return http::EqualsIgnoreCase(field.name, name);
+  };
+  const auto found = std::find_if(answer.fields.begin(), answer.fields.end(), is_it);
+  if (found == answer.fields.end()) {
+    return Instant::max();
+  }
+  const auto at = http::ParseExpiry(found->value);
+  if (!at || std::any_of(std::next(found), answer.fields.end(), is_it)) {
+    return std::nullopt;
+  }
+  const milliseconds left =
+      *at - std::chrono::floor<milliseconds>(std::chrono::system_clock::now());
+  return left > kNever ? Instant::max() : Now() + left;
+}
+
+}  // namespace
+
+Session::Checking::Checking(Session& its_session, Bytes head_bytes, Bytes rest)
+    : session(its_session),
+      head(AsText(head_bytes)),
+      held(AsText(rest)),
+      buffered(its_session.core_.services.loop),
+      began(Now()),
+      call(its_session.core_.services, its_session.core_.route(its_session.facts_).auth,
+           its_session.core_.view->snapshot->head_limits, *this) {
+  buffered.Set(head.size() + held.size());
+}
+
+void Session::BeginCheck(const http::RequestHead& head, Bytes head_bytes, const Sender& sender,
+                         bool upgrade, Bytes rest) noexcept {
+  core_.timer.Cancel();  // the call has a deadline of its own
+  phase_ = Phase::kAuth;
+  auto work = std::make_unique<Checking>(*this, head_bytes, rest);
+  work->request_id = sender.request_id;
+  work->upgrade = upgrade;
+  work->has_content = http::HasContent(head);
+  if (work->has_content || work->held.size() >= core_.config().limits.early_data) {
+    core_.client.PauseRead(net::Pause::kHandshake);  // it waits in the kernel
+  }
+  AuthCall& call = work->call;
+  work_ = std::move(work);
+  const config::Auth& auth = *core_.route(facts_).config.auth;
+  call.Start(AuthRequest(head, ForwardFactsOf(sender), auth), auth.timeout);
+}
+
+// What comes now is for later. A bounded piece of it is held, mainly to see the client leave.
+void Session::ReadWhileChecking() noexcept {
+  Checking& work = checking();
+  const std::size_t most = core_.config().limits.early_data;
+  if (work.has_content || work.held.size() >= most) {
+    core_.client.PauseRead(net::Pause::kHandshake);
+    return;
+  }
+  const std::size_t room = std::min(most - work.held.size(), kUsualRead);
+  const net::IoResult got = core_.client.Read(core_.services.scratch.first(room));
+  switch (got.status) {
+    case net::IoStatus::kOk:
+      work.held += AsText(core_.services.scratch.first(got.bytes));
+      work.buffered.Set(work.head.size() + work.held.size());
+      break;
+    case net::IoStatus::kEof:
+      if (work.upgrade) {
+        EndCheckForClient();
+      }
+      // A client that has only finished its own direction still waits for the answer.
+      break;
+    case net::IoStatus::kError:
+      EndCheckForClient();
+      break;
+    case net::IoStatus::kWouldBlock:
+      break;
+  }
+}
+
+void Session::EndCheckForClient() noexcept {
+  if (checking().upgrade) {
+    core_.route_block(facts_).upgrades[UpgradeOutcome::kClientGone].Add();
+  }
+  EndCheck("broken");
+}
+
+void Session::EndCheck(std::string_view why) noexcept {
+  checking().call.Cancel();
+  LogRequest(why);
+  DropWork();
+  Close();
+}
+
+// The head of the request that is checked. Its views are into `work`.
+http::RequestParser Session::ParseAgain(const Checking& work) const {
+  http::RequestParser parser(core_.view->snapshot->head_limits);
+  [[maybe_unused]] const ParseStatus status = parser.Parse(work.head);
+  assert(status == ParseStatus::kDone);
+  return parser;
+}
+
+void Session::OnChecked(AuthResult result) noexcept {
+  Checking& work = checking();
+  DropWork();  // it is there until the end of the turn
+  core_.client.ResumeRead(net::Pause::kHandshake);
+  std::string_view failure = work.call.failure();
+  bool expired = false;
+  if (const std::string& name = core_.route(facts_).config.auth_expires_header;
+      result == AuthResult::kAllowed && !name.empty()) {
+    const auto expiry = ExpiryOf(work.call.head(), name);
+    expired = expiry && *expiry <= Now();
+    if (!expiry) {
+      result = AuthResult::kBadAnswer;
+      failure = "it does not say readably when what it allows expires";
+    } else if (expired) {
+      result = AuthResult::kDenied;
+    } else if (*expiry != Instant::max()) {
+      core_.services.auth_expiries.insert_or_assign(core_.id, *expiry);
+      expires_ = true;
+    }
+  }
+  metrics::RouteBlock& block = core_.route_block(facts_);
+  block.auth_checks[result].Add();
+  block.auth_seconds.Observe(std::chrono::duration<double>(Now() - work.began).count());
+  const http::RequestParser parser = ParseAgain(work);
+  if (result == AuthResult::kAllowed) {
+    GoOn(parser.head(), work.request_id, work.call.head().fields, AsBytes(work.held));
+  } else if (expired) {
+    // RFC 9110 section 15.5.2 wants a challenge; this one makes no browser ask for a password.
+    RefuseLate(parser.head(), work,
+               Refusal{401, "What was allowed to this request has expired.",
+                       "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n", "auth_denied",
+                       UpgradeOutcome::kAuthDenied, 0});
+  } else if (result == AuthResult::kDenied) {
+    RelayDenial(parser.head(), work);
+  } else {
+    NoteAuthFailure(failure);
+    RefuseLate(parser.head(), work,
+               Refusal{503, "It cannot be checked now whether this request is allowed.", "",
+                       "auth_unavailable", UpgradeOutcome::kAuthUnavailable, 1});
+  }
+}
+
+void Session::NoteAuthFailure(std::string_view why) noexcept {
+  const Route& route = core_.route(facts_);
+  if (route.state->auth_failures.IsNews(why, core_.services.loop.now())) {
+    spdlog::warn("no answer of an auth server route={} server={} why=\"{}\"", route.config.name,
+                 route.auth.Text(), why);
+  }
+}
+
+// A request of a route with auth goes on to a backend, which believes the fields that auth.copy
+// names: those of the client are dropped, those of `answer` put in.
+void Session::GoOn(const http::RequestHead& head, std::string_view request_id,
+                   const http::Fields& answer, Bytes rest) noexcept {
+  const std::vector<std::string>& copy = core_.route(facts_).config.auth->copy;
+  http::RequestHead own = head;
+  std::erase_if(own.fields, [&](const http::Field& field) { return MayBeTakenFor(field, copy); });
+  const auto sent = static_cast<std::ptrdiff_t>(own.fields.size());
+  std::string added;
+  for (const http::Field& field : answer) {
+    if (IsNamed(field, copy)) {
+      own.fields.push_back(field);
+      http::AppendField(added, field.name, field.value);
+    }
+  }
+  Sender sender;
+  FindSender(own, sender);
+  sender.request_id = request_id;
+  // Once more for the affinity key, which may be one of these fields. All else stays decided: what
+  // it depends on cannot be copied, and a drain that has begun meanwhile lets this request be.
+  Admission admission = Admit(own, *core_.view->snapshot, Intake::kOpen, sender.client_ip);
+  assert(!admission.refusal);
+  if (core_.services.access_log.enabled()) {
+    FactTexts::Views texts = facts_.texts.All();
+    texts[static_cast<std::size_t>(FactText::kAffinity)] = admission.key_source;
+    facts_.texts.Store(texts);
+  }
+  // They go out whatever the client's Connection field names.
+  own.fields.erase(own.fields.begin() + sent, own.fields.end());
+  ForwardFacts forward = ForwardFactsOf(sender);
+  forward.added = added;
+  BeginExchange(own, forward, std::move(admission), rest);
+}
+
+// What Refuse does for a request that was admitted once.
+void Session::RefuseLate(const http::RequestHead& head, Checking& work, Refusal refusal) noexcept {
+  if (!work.upgrade) {
+    refusal.outcome.reset();
+  }
+  EndCounts();
+  if (Refuse(head, refusal)) {
+    TakeHeld(work.held);
+  }
+}
+
+// Passes the auth server's own answer on.
+void Session::RelayDenial(const http::RequestHead& head, Checking& work) noexcept {
+  constexpr int kNotModified = 304;  // has no content, and its length is that of another answer
+  if (work.upgrade) {
+    core_.route_block(facts_).upgrades[UpgradeOutcome::kAuthDenied].Add();
+  }
+  EndCounts();
+  const std::string_view content = work.call.content();
+  const std::string length = std::to_string(content.size());
+  http::ResponseHead answer = work.call.head();
+  std::erase_if(answer.fields,
+                [](const http::Field& field) { return field.id == http::FieldId::kContentLength; });
+  if (answer.status != kNotModified) {
+    answer.fields.emplace_back("Content-Length", length);
+  }
+  const bool reusable = IsReusable(head, answer.status);
+  ClientResponse how;
+  how.close = !reusable;
+  std::string out = ClientHead(answer, how);
+  if (head.method != "HEAD") {
+    out += content;
+  }
+  core_.client.Write(AsBytes(out));
+  if (FinishRefusal(answer.status, "auth_denied", reusable)) {
+    TakeHeld(work.held);
+  }
+}
+
+// A drain of the process, which refuses upgrades that are not accepted yet.
+void Session::DrainCheck(bool refuse_upgrade) noexcept {
+  Checking& work = checking();
+  if (!work.upgrade || !refuse_upgrade) {
+    return;
+  }
+  work.call.Cancel();
+  DropWork();
+  core_.client.ResumeRead(net::Pause::kHandshake);
+  const http::RequestParser parser = ParseAgain(work);
+  RefuseLate(
+      parser.head(), work,
+      Refusal{503, "This server is draining.", "", "draining", UpgradeOutcome::kDraining, 1});
+}
+
+// What was allowed, and until when.
+
+Instant Session::ExpiryDue() const noexcept {
+  return expires_ ? core_.services.auth_expiries.find(core_.id)->second : Instant::max();
+}
+
+void Session::ForgetExpiry() noexcept {
+  if (expires_) {
+    expires_ = false;
+    core_.services.auth_expiries.erase(core_.id);
+  }
+}
+
+}  // namespace sluice::session
