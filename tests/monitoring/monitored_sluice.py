@@ -111,6 +111,12 @@ pool = "echo"
 affinity = ["query:u", "ip"]
 
 [[route]]
+name = "checked"
+path = "/checked"
+pool = "echo"
+auth.url = "http://{next(iter(backends.values()))}/"
+
+[[route]]
 name = "silent"
 path = "/silent"
 pool = "echo"

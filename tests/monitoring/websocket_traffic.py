@@ -313,11 +313,12 @@ class Traffic:
             raw_request(self._secure, b"this is no TLS record at all\r\n\r\n")
 
     def _http_requests(self):
-        answer = raw_request(self._plain, b"GET /%d?u=%d HTTP/1.1\r\nHost: localhost\r\n"
-                             b"Connection: close\r\n\r\n" % (random.getrandbits(16),
-                                                             random.getrandbits(32)))
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise OSError(f"answered {answer[:40]!r}")
+        for folder in (b"", b"checked/"):
+            answer = raw_request(self._plain, b"GET /%s%d?u=%d HTTP/1.1\r\nHost: localhost\r\n"
+                                 b"Connection: close\r\n\r\n" % (folder, random.getrandbits(16),
+                                                                 random.getrandbits(32)))
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise OSError(f"answered {answer[:40]!r}")
 
     def _bad_requests(self):
         raw_request(self._plain, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
