@@ -935,7 +935,7 @@ void Loader::ReadHeaderRules(const TableReader& in, HeaderRules& out) {
   Claims names("field");
   const auto added = in.NamedTexts("add", "a table, such as { \"X-Env\" = \"prod\" }");
   for (const auto& [name, item] : added) {
-    auto good_name = ParseFieldName(name);
+    auto good_name = ParseChangedField(name);
     auto value = ParseFieldValue(item.text);
     if (!good_name) {
       report_.AddMistake(item.line, item.key, good_name.error().message);
@@ -947,7 +947,7 @@ void Loader::ReadHeaderRules(const TableReader& in, HeaderRules& out) {
   }
   const auto removed = in.Texts("remove");
   for (const TextItem& item : removed) {
-    if (auto name = ParseFieldName(item.text)) {
+    if (auto name = ParseChangedField(item.text)) {
       out.remove.push_back(std::move(*name));
     } else {
       report_.AddMistake(item.line, item.key, name.error().message);

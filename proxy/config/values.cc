@@ -388,7 +388,7 @@ Result<std::string> ParseForwardedField(std::string_view text) {
        "trailer", "transfer-encoding", "upgrade"});
   constexpr auto kOurs = std::to_array<std::string_view>(
       {"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-original-method",
-       "x-original-uri", "x-request-id"});
+       "x-original-uri", "x-request-id", "via"});
   auto name = ParseFieldName(text);
   if (!name) {
     return name;
@@ -679,7 +679,7 @@ bool IsToken(std::string_view text) noexcept {
   });
 }
 
-Result<std::string> ParseFieldName(std::string_view text) {
+Result<std::string> ParseChangedField(std::string_view text) {
   struct Kept {
     std::string_view name;  // in lower case; a dash at its end stands for all that begin so
     std::string_view why;

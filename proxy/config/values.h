@@ -105,7 +105,7 @@ struct HttpUrl {
 
 // The name of a field that a route may add or remove: not one by which messages are delimited,
 // routed, upgraded or traced, all of which Sluice writes itself.
-[[nodiscard]] Result<std::string> ParseFieldName(std::string_view text);
+[[nodiscard]] Result<std::string> ParseChangedField(std::string_view text);
 
 // The value of a field that a route adds: visible ASCII characters, blanks between them.
 [[nodiscard]] Result<std::string> ParseFieldValue(std::string_view text);
