@@ -171,14 +171,19 @@ void Exchange::FailForRate(std::size_t backend, Instant now) noexcept {
        RetryAfter(core_.services.random, core_.pool(facts_).backends.QueueComeback(backend, now)));
 }
 
-// The Set-Cookie for this answer, or empty. By now it is known which backend gave it.
+// The Set-Cookie for this answer, or empty. By now it is known which backend gave it. A client whose
+// home could not serve it gets another cookie: what it does in several requests, such as polling, has
+// begun at the backend that answered, and must not be torn when its home is back. A WebSocket session
+// is one request, and goes home the next time.
 std::string Exchange::CookieToIssue() const {
-  if (!admission_.issue_cookie) {
+  const balance::BackendSet& backends = core_.pool(facts_).backends;
+  const bool moved = admission_.sticky && !admission_.upgrade &&
+                     !backends.LeadsTo(admission_.key_hash, facts_.backend);
+  if (!admission_.issue_cookie && !moved) {
     return {};
   }
   return AffinityCookie(core_.route(facts_).config.affinity_cookie,
-                        DrawAffinityId(core_.pool(facts_).backends, facts_.backend),
-                        core_.listener->is_tls());
+                        DrawAffinityId(backends, facts_.backend), core_.listener->is_tls());
 }
 
 void Exchange::TryNext() noexcept {

@@ -966,6 +966,43 @@ TEST_F(UpgradeTest, AffinityCookieComesWithTheFirstHttpAnswerToo) {
   EXPECT_EQ(upgraded.Field("X-Backend"), first.Field("X-Backend"));
 }
 
+TEST_F(UpgradeTest, AffinityCookieFollowsWhatIsDoneInSeveralRequests) {
+  EchoBackend a("b0");
+  EchoBackend b("b1");
+  ProxyProcess proxy(Config{.backends = {a.port(), b.port()},
+                            .route = "affinity_cookie = \"stay\"\n",
+                            .pool = "bounded_load = 0.0\nslow_start = \"0s\"\n"});
+  RawClient client(proxy.port());
+  const auto poll = [&client](const std::string& pair) {
+    client.Send("GET /poll HTTP/1.1\r\nHost: a\r\n" +
+                (pair.empty() ? "" : "Cookie: " + pair + "\r\n") + "\r\n");
+    return client.ReadResponse();
+  };
+  const auto pair_of = [](const HttpMessage& answer) {
+    const std::string cookie = answer.Field("Set-Cookie");
+    return cookie.substr(0, cookie.find(';'));
+  };
+  const HttpMessage first = poll("");
+  ASSERT_EQ(first.Count("Set-Cookie"), 1U);
+  const std::string home = first.Field("X-Backend");
+  static_cast<void>(proxy.AskJson("POST", "/backends/app/" + home + "/drain?window=0s", 202));
+
+  RawClient upgrading(proxy.port());
+  const HttpMessage upgraded = upgrading.Upgrade("/", "Cookie: " + pair_of(first) + "\r\n");
+  EXPECT_EQ(upgraded.status, 101);
+  EXPECT_NE(upgraded.Field("X-Backend"), home);
+  EXPECT_FALSE(upgraded.Has("Set-Cookie")) << "a WebSocket goes home the next time";
+  const HttpMessage moved = poll(pair_of(first));
+  EXPECT_NE(moved.Field("X-Backend"), home);
+  ASSERT_EQ(moved.Count("Set-Cookie"), 1U);
+
+  static_cast<void>(proxy.AskJson("POST", "/backends/app/" + home + "/undrain"));
+  EXPECT_EQ(poll(pair_of(first)).Field("X-Backend"), home);
+  const HttpMessage stays = poll(pair_of(moved));
+  EXPECT_EQ(stays.Field("X-Backend"), moved.Field("X-Backend"));
+  EXPECT_FALSE(stays.Has("Set-Cookie"));
+}
+
 TEST_F(UpgradeTest, AffinityCookieIsSecureUnderTls) {
   TestCerts certs;
   const CertificateFiles files = certs.Issue({"chat.test"});
