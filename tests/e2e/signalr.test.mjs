@@ -1,82 +1,100 @@
-// The SignalR client through Sluice: POST negotiate over HTTP, then a WebSocket to the backend that
-// negotiated, in front of two small hubs that speak its JSON protocol.
+// The SignalR client through Sluice: POST negotiate over HTTP, then a WebSocket, an event stream
+// with POSTs beside it, or polls, all of them to the hub that negotiated; in front of two small hubs
+// that speak its JSON protocol. The cookie that Sluice issues is what keeps them there.
+//
+// In a drain, a client on a WebSocket is told by a CLOSE, one on an event stream by its end, one that
+// polls by the 404 of another hub. From the beginning of the drain on, POSTs beside an event stream
+// that is still open are answered so, too: their invocations fail.
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
-import http from 'node:http';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { HttpTransportType, HubConnectionBuilder, LogLevel } from '@microsoft/signalr';
-import { WebSocketServer } from 'ws';
-import { startSluice, within } from './lib/sluice.mjs';
-import { listen } from './lib/wire.mjs';
+import { Backend, long, rollingRestart } from './lib/rolling.mjs';
+import { startSluice, waitFor, within } from './lib/sluice.mjs';
 
-const end = '\u001e'; // of a record
+const clients = long ? 60 : 10; // by each transport
+const transports = ['WebSockets', 'ServerSentEvents', 'LongPolling'];
 
-// A hub with one method, `echo`. It knows only the connection tokens that it gave out itself.
-function startHub(name, refused) {
-  const tokens = new Set();
-  const sockets = new WebSocketServer({ noServer: true });
-  const server = http.createServer((request, response) => {
-    const token = randomUUID();
-    tokens.add(token);
-    request.resume();
-    response.setHeader('Content-Type', 'application/json');
-    response.end(JSON.stringify({
-      negotiateVersion: 1,
-      connectionId: randomUUID(),
-      connectionToken: token,
-      availableTransports: [{ transport: 'WebSockets', transferFormats: ['Text', 'Binary'] }],
-    }));
-  });
-  server.on('upgrade', (request, socket, head) => {
-    const token = new URL(request.url, 'http://hub').searchParams.get('id');
-    if (!tokens.has(token)) {
-      refused.push(token);
-      socket.end('HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n');
-      return;
-    }
-    sockets.handleUpgrade(request, socket, head, (ws) => {
-      let shaken = false;
-      ws.on('message', (data) => {
-        for (const record of data.toString().split(end).filter(Boolean)) {
-          const message = JSON.parse(record);
-          if (!shaken) {
-            shaken = true;
-            ws.send(`{}${end}`);
-          } else if (message.type === 1) {
-            ws.send(JSON.stringify({ type: 3, invocationId: message.invocationId,
-              result: { name, text: message.arguments[0] } }) + end);
-          }
-        }
-      });
+// A client that invokes `echo` all the time and comes back by withAutomaticReconnect.
+class Caller {
+  constructor(url, transport) {
+    this.transport = transport;
+    this.results = 0;
+    this.failures = 0; // invocations under way when their connection went
+    this.reconnected = 0;
+    this.gaps = 0;
+    this.number = 0;
+    this.connection = new HubConnectionBuilder()
+      .withUrl(url, { transport: HttpTransportType[transport] })
+      .withAutomaticReconnect({ nextRetryDelayInMilliseconds: () => 100 })
+      .configureLogging(LogLevel.None)
+      .build();
+    this.connection.on('tick', (number) => {
+      this.gaps += number === this.number + 1 ? 0 : 1;
+      this.number = number;
     });
-  });
-  return server;
+    // A hub whose connection is new begins to count anew.
+    this.connection.onreconnecting(() => {
+      this.number = 0;
+    });
+    this.connection.onreconnected(() => {
+      this.reconnected += 1;
+    });
+    this.connection.onclose(() => {
+      this.closed = true;
+    });
+  }
+
+  async start() {
+    await this.connection.start();
+    this.done = this.call();
+  }
+
+  async call() {
+    while (!this.ended && !this.closed) {
+      if (this.connection.state === 'Connected') {
+        try {
+          const text = `call ${this.results}`;
+          const answer = await this.connection.invoke('echo', text);
+          assert.equal(answer.text, text);
+          this.results += 1;
+          this.name = answer.name;
+        } catch (error) {
+          if (error instanceof assert.AssertionError) {
+            throw error;
+          }
+          this.failures += 1;
+        }
+      }
+      await delay(50);
+    }
+  }
+
+  async stop() {
+    this.ended = true;
+    await this.done;
+    await this.connection.stop();
+  }
 }
 
 describe('signalr', () => {
   let sluice;
-  const refused = [];
   const hubs = [];
 
   before(async () => {
-    const backends = [];
     for (const name of ['one', 'two']) {
-      const hub = startHub(name, refused);
-      hubs.push(hub);
-      backends.push({ name, address: await listen(hub) });
+      hubs.push(await Backend.start('signalr_hub.mjs', name));
     }
     sluice = await startSluice({
-      backends,
+      backends: hubs,
       route: 'affinity = ["cookie:sticky", "ip"]\naffinity_cookie = "sticky"',
+      pool: 'slow_start = "0s"',
     });
   });
 
   after(async () => {
     assert.equal(await sluice.stop(), 0);
-    hubs.forEach((hub) => {
-      hub.closeAllConnections();
-      hub.close();
-    });
+    await Promise.all(hubs.map((hub) => hub.stop()));
   });
 
   test('twenty clients negotiate and invoke a method of the hub that knows them', async () => {
@@ -91,7 +109,51 @@ describe('signalr', () => {
       await connection.stop();
       return answer.name;
     }));
-    assert.deepEqual(refused, []);
+    for (const hub of hubs) {
+      assert.equal((await hub.ask()).refused, 0);
+    }
     assert.equal(new Set(names).size, 2);
+  });
+
+  test(`${clients} clients by each of ${transports.join(', ')} in a rolling restart`, async () => {
+    const callers = transports.flatMap((transport) => Array.from({ length: clients },
+      () => new Caller(`${sluice.http}/hub`, transport)));
+    const before = await Promise.all(hubs.map((hub) => hub.ask()));
+    const facts = [];
+    try {
+      await within('all starts', Promise.all(callers.map((caller) => caller.start())));
+      const everyoneIsAnswered = async () => {
+        const had = callers.map(({ results }) => results);
+        await waitFor('two results for everyone', () =>
+          callers.every(({ results, closed }, index) => !closed && results >= had[index] + 2),
+        20_000);
+      };
+      await everyoneIsAnswered();
+      assert.equal(new Set(callers.map(({ name }) => name)).size, 2);
+
+      await rollingRestart(sluice, hubs, {
+        empty: async (hub) => facts.push(await hub.ask()),
+        between: everyoneIsAnswered,
+      });
+      await within('the last results', Promise.all(callers.map((caller) => caller.stop())));
+      facts.push(...await Promise.all(hubs.map((hub) => hub.ask())));
+
+      for (const { transport, reconnected, failures, gaps } of callers) {
+        assert.ok(reconnected >= 1 && reconnected <= 2, `${reconnected} times by ${transport}`);
+        assert.equal(gaps, 0);
+        // An invocation may be under way when its connection goes, and a poll has a POST beside it.
+        if (transport !== 'ServerSentEvents') {
+          assert.ok(failures <= 2 * reconnected, `${failures} without a result by ${transport}`);
+        }
+      }
+      for (const transport of transports) {
+        const count = (all) => all.reduce((sum, { opened }) => sum + opened[transport], 0);
+        const sessions = callers.filter((caller) => caller.transport === transport)
+          .reduce((sum, { reconnected }) => sum + 1 + reconnected, 0);
+        assert.equal(count(facts) - count(before), sessions, transport);
+      }
+    } finally {
+      await Promise.allSettled(callers.map(({ connection }) => connection.stop()));
+    }
   });
 });
