@@ -42,6 +42,8 @@ INTEGRATION_PRESETS = ["release", "asan", "tsan"]
 # The tests of tests/deploy whose size depends on SLUICE_DEPLOY_LONG.
 LONG_DEPLOYS = ["backend_kill", "close_storm", "reconnect_peak", "reload", "rolling_restart",
                 "takeover"]
+# The tests of tests/e2e whose size depends on SLUICE_E2E_LONG.
+LONG_E2E = ["socketio", "signalr", "graphql"]
 TAIL_LINES = 40
 SECONDS_TO_END = 5  # between SIGTERM and SIGKILL for a suite that ran out of time
 
@@ -211,11 +213,11 @@ def deploy_suites():
         for suite in suites if suite.name.removeprefix("deploy_") in LONG_DEPLOYS]
 
 
-def full_size(suite, prefix, timeout):
+def full_size(suite, prefix, timeout, variable="SLUICE_DEPLOY_LONG"):
     """The same tests, as large as they are meant to be."""
     return dataclasses.replace(suite, name=suite.name.replace(f"{prefix}_", f"{prefix}_long_"),
                                long=True, timeout=timeout,
-                               environment={**suite.environment, "SLUICE_DEPLOY_LONG": "1"})
+                               environment={**suite.environment, variable: "1"})
 
 
 def pressure_suites():
@@ -227,6 +229,13 @@ def pressure_suites():
                                      "pressure_flood", "pressure_probe")]
     return suites + [full_size(suite, "pressure", 600)
                      for suite in suites if suite.name != "pressure_tools"]
+
+
+def e2e_suites():
+    """Other people's clients and servers on both sides; with --long, as many as are promised."""
+    suites = python_suites("e2e", "e2e", 180) + node_suites()
+    return suites + [full_size(suite, "e2e", 600, "SLUICE_E2E_LONG")
+                     for suite in suites if suite.name.removeprefix("e2e_") in LONG_E2E]
 
 
 def node_suites():
@@ -272,8 +281,7 @@ def all_suites():
     suites += bench_suites()
     suites += python_suites("docker", "docker", 60)
     suites += python_suites("monitoring", "monitoring", 180)
-    suites += python_suites("e2e", "e2e", 180)
-    suites += node_suites()
+    suites += e2e_suites()
     suites += deploy_suites()
     suites += pressure_suites()
     suites += fuzz_suites()
