@@ -44,6 +44,7 @@ LONG_DEPLOYS = ["backend_kill", "close_storm", "reconnect_peak", "reload", "roll
                 "takeover"]
 # The tests of tests/e2e whose size depends on SLUICE_E2E_LONG.
 LONG_E2E = ["graphql", "mqtt", "signalr", "sockjs", "socketio", "sse"]
+ONLY_LONG_E2E = ["tomcat"]  # what it needs is large, and slow to start
 TAIL_LINES = 40
 SECONDS_TO_END = 5  # between SIGTERM and SIGKILL for a suite that ran out of time
 
@@ -234,6 +235,8 @@ def pressure_suites():
 def e2e_suites():
     """Other people's clients and servers on both sides; with --long, as many as are promised."""
     suites = python_suites("e2e", "e2e", 180) + node_suites()
+    for suite in suites:
+        suite.long = suite.name.removeprefix("e2e_") in ONLY_LONG_E2E
     return suites + [full_size(suite, "e2e", 600, "SLUICE_E2E_LONG")
                      for suite in suites if suite.name.removeprefix("e2e_") in LONG_E2E]
 
