@@ -4,8 +4,10 @@
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import tempfile
+import tomllib
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -26,6 +28,22 @@ def check_schema(*paths):
     return taplo("check", "--no-auto-config", "--schema", SCHEMA.as_uri(), *map(str, paths))
 
 
+def completed(block):
+    """A piece of configuration from a page, with what it leaves out: listener, pools, backends."""
+    facts = tomllib.loads(block)
+    pools = facts.get("pool", {})
+    wanted = {route["pool"] for route in facts.get("route", [])} | pools.keys()
+    for name in wanted:
+        if name not in pools:
+            block += f"\n[pool.{name}]\n"
+        if "backends" not in pools.get(name, {}):
+            block = block.replace(f"[pool.{name}]\n",
+                                  f'[pool.{name}]\nbackends = [{{ address = "127.0.0.1:9001" }}]\n')
+    if "route" not in facts:
+        block += "".join(f'\n[[route]]\npath = "/{name}"\npool = "{name}"\n' for name in wanted)
+    return block + '\n[[listener]]\naddress = "127.0.0.1:8080"\n'
+
+
 class ConfigSamplesTest(unittest.TestCase):
     def test_the_promised_samples_are_there(self):
         names = {path.name for path in SAMPLES}
@@ -38,6 +56,19 @@ class ConfigSamplesTest(unittest.TestCase):
                 done = subprocess.run([SLUICE, "check", "-c", str(path)], cwd=ROOT,
                                       capture_output=True, text=True, check=False, timeout=30)
                 self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_sluice_check_accepts_what_the_page_of_ecosystems_shows(self):
+        page = (ROOT / "docs" / "ECOSYSTEMS.md").read_text()
+        blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+        self.assertGreaterEqual(len(blocks), 9)
+        for block in blocks:
+            with self.subTest(block=block), tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / "sluice.toml"
+                path.write_text(completed(block))
+                done = subprocess.run([SLUICE, "check", "-c", str(path)], capture_output=True,
+                                      text=True, check=False, timeout=30)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertEqual(done.stderr, "", "a warning")
 
     def test_each_fits_the_schema(self):
         done = check_schema(*SAMPLES)
