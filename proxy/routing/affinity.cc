@@ -1,5 +1,7 @@
 #include "proxy/routing/affinity.h"
 
+#include "proxy/routing/hex.h"
+
 namespace sluice::routing {
 namespace {
 
@@ -55,6 +57,22 @@ std::string_view AffinityKey(std::span<const AffinityRule> rules, const http::Re
     }
   }
   return client_ip;
+}
+
+std::string_view DecodePercent(std::string_view value, std::string& space) {
+  if (value.find('%') == std::string_view::npos) {
+    return value;
+  }
+  space.clear();
+  while (!value.empty()) {
+    const bool whole = value.front() == '%' && value.size() >= 3;
+    const int high = whole ? HexValue(value[1]) : -1;
+    const int low = whole ? HexValue(value[2]) : -1;
+    const bool encoded = high >= 0 && low >= 0;
+    space += encoded ? static_cast<char>(high << 4 | low) : value.front();
+    value.remove_prefix(encoded ? 3 : 1);
+  }
+  return space;
 }
 
 }  // namespace sluice::routing

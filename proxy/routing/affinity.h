@@ -27,4 +27,9 @@ struct AffinityRule {
                                            const http::RequestHead& head,
                                            std::string_view client_ip) noexcept;
 
+// `value` with its percent-encoding taken off (RFC 3986 section 2.1), for comparing it with what a
+// backend has handed out. A sign without two hexadecimal digits stands for itself, and so does "+".
+// The view is into `value` where nothing is encoded, and else into `space`.
+[[nodiscard]] std::string_view DecodePercent(std::string_view value, std::string& space);
+
 }  // namespace sluice::routing

@@ -4,20 +4,10 @@
 #include <tuple>
 
 #include "proxy/http/head.h"
+#include "proxy/routing/hex.h"
 
 namespace sluice::routing {
 namespace {
-
-// The value of a hexadecimal digit, or -1.
-[[nodiscard]] int HexValue(char c) noexcept {
-  if (c >= '0' && c <= '9') {
-    return c - '0';
-  }
-  if (c >= 'A' && c <= 'F') {
-    return c - 'A' + 10;
-  }
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 // Hands out a path byte by byte with percent-encoding undone and "\" turned into "/".
 class DecodedPath {

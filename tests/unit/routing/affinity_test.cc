@@ -94,5 +94,33 @@ TEST(AffinityKey, ViewsTheRequestItself) {
   EXPECT_EQ(AffinityKey(rules, head, kIp).data(), query.data() + 6);
 }
 
+TEST(DecodePercent, TakesTheEncodingOff) {
+  struct Case {
+    std::string_view encoded;
+    std::string_view want;
+  };
+
+  const std::vector<Case> cases = {
+      {"", ""},
+      {"abc", "abc"},
+      {"a%2Bb%2fc%3D%3d", "a+b/c=="},
+      {"%41", "A"},
+      {"%25%34%31", "%41"},  // once only
+      {"a+b", "a+b"},
+      {"%", "%"},
+      {"%4", "%4"},
+      {"%4g%g4%%41", "%4g%g4%A"},
+      {"x%", "x%"},
+  };
+  for (const Case& c : cases) {
+    std::string space = "before";
+    EXPECT_EQ(DecodePercent(c.encoded, space), c.want) << c.encoded;
+  }
+  std::string space;
+  EXPECT_EQ(DecodePercent("%00", space), std::string_view("\0", 1));
+  const std::string_view plain = "plain";
+  EXPECT_EQ(DecodePercent(plain, space).data(), plain.data()) << "nothing to copy";
+}
+
 }  // namespace
 }  // namespace sluice::routing
