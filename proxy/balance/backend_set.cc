@@ -159,6 +159,21 @@ std::optional<Pick> BackendSet::ChooseHomeBy(std::uint64_t key_hash, const Filte
   return next == nullptr ? std::nullopt : std::optional(Pick{next->index, HowPast(*home, filter)});
 }
 
+std::optional<Pick> BackendSet::ChooseThis(std::size_t index,
+                                           std::span<const std::size_t> tried) const {
+  const auto entry = std::find_if(entries_.begin(), entries_.end(),
+                                  [index](const Entry& one) { return one.index == index; });
+  Filter filter{.tried = tried};
+  if (IsEligible(*entry, filter)) {
+    return Pick{index, PickHow::kHome};
+  }
+  filter.any_health = options_.panic == Panic::kTryAll && IsPanic();
+  if (filter.any_health && IsEligible(*entry, filter)) {
+    return Pick{index, PickHow::kPanic};
+  }
+  return std::nullopt;
+}
+
 std::size_t BackendSet::HomeOf(std::uint64_t key_hash) const {
   return FirstChoice(FirstGroup(), key_hash, [](const Entry&) { return true; })->index;
 }

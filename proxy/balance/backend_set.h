@@ -137,6 +137,12 @@ class BackendSet {
   [[nodiscard]] std::optional<Pick> ChooseHome(std::uint64_t key_hash,
                                                std::span<const std::size_t> tried) const;
 
+  // Chooses that backend for a client that must stay there, as ChooseHome does the home of a key;
+  // nothing when it may not be taken. REQUIRES: index < backends().size(). Thread-safe; allocates
+  // nothing.
+  [[nodiscard]] std::optional<Pick> ChooseThis(std::size_t index,
+                                               std::span<const std::size_t> tried) const;
+
   // The key's home among the backends of the first group, healthy or not. REQUIRES: there is at
   // least one.
   [[nodiscard]] std::size_t HomeOf(std::uint64_t key_hash) const;

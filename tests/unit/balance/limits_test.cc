@@ -305,6 +305,40 @@ TEST_P(Limits, PanicTriesAllButThoseThatDrainOrAreFull) {
   EXPECT_EQ(pool.set.WhyNone({}, pool.now, Want::kRequest).cause, Shortage::Cause::kFull);
 }
 
+// A client that must stay on one backend stays there for as long as it may be taken.
+TEST_P(Limits, ThisOneIsTakenWhateverTheLoad) {
+  BackendSet::Options options = Options();
+  options.panic = Panic::kTryAll;
+  options.bounded_load = 1;
+  std::vector<Backend> backends = WithCaps({0, 0, 1'000, 0});
+  backends[2].group = 1;
+  Pool pool(options, backends);
+  pool.state(2).open = 999;
+  pool.state(2).BeginRamp(pool.now);
+  const auto take = [&](std::vector<std::size_t> tried = {}) {
+    return pool.set.ChooseThis(2, tried);
+  };
+  EXPECT_EQ(take().value().index, 2U);
+  EXPECT_EQ(take({0, 1}).value().how, PickHow::kHome);
+  EXPECT_FALSE(take({2}));
+  pool.state(2).open = 1'000;
+  EXPECT_FALSE(take()) << "full";
+  pool.state(2).open = 0;
+  for (auto* flag : {&pool.state(2).ejected, &pool.state(2).draining}) {
+    *flag = true;
+    EXPECT_FALSE(take());
+    *flag = false;
+  }
+  pool.state(2).healthy = false;
+  EXPECT_FALSE(take());
+  for (const std::size_t other : {0, 1, 3}) {
+    pool.state(other).healthy = false;
+  }
+  EXPECT_EQ(take().value().how, PickHow::kPanic) << "nobody else is in service either";
+  pool.state(2).draining = true;
+  EXPECT_FALSE(take());
+}
+
 TEST_P(Limits, NoPanicWhileOneIsInService) {
   BackendSet::Options options = Options();
   options.panic = Panic::kTryAll;
