@@ -158,6 +158,16 @@ struct Auth {
   bool operator==(const Auth&) const = default;
 };
 
+// Tokens that backends hand out in their answers, and that keep who brings one on that backend.
+struct Learn {
+  std::string json;                 // name of the member that holds the token
+  std::string from;                 // what the path of the request ends with; begins with a slash
+  std::size_t max_entries = 65536;  // tokens that are remembered
+  Millis ttl{600'000};              // for which one is remembered since it was used last
+
+  bool operator==(const Learn&) const = default;
+};
+
 struct Route {
   std::string name;        // label; unique; derived from host and path unless given
   std::string host;        // lower case; exact, "*.suffix", or empty for any
@@ -166,6 +176,7 @@ struct Route {
   bool upgrades = true;                // false: WebSocket upgrades are answered 403
   std::vector<AffinityRule> affinity;  // the first that is present wins; never empty once loaded
   std::string affinity_cookie;         // name of the cookie to issue; empty: none
+  std::optional<Learn> learn;          // nothing: no token is learned
   std::vector<std::string> origins;    // empty: any; else exact origins, compared ignoring case
   bool require_origin = false;         // with origins: refuse requests without Origin too
   RouteLimits limits;

@@ -27,9 +27,11 @@ constexpr auto kRoute = std::to_array<Key>(
      "require_origin", "limits", "retries", "handshake_timeout", "response_timeout",
      "response_idle_timeout", "close_code",
      "refragment", "heartbeat", "idle_timeout", "on_slow", "slow_timeout", "request_headers",
-     "response_headers", "hsts", "error_pages", "auth", "auth_expires_header", "auth_expires_code"});
+     "response_headers", "hsts", "error_pages", "auth", "auth_expires_header", "auth_expires_code",
+     "learn"});
 constexpr auto kHsts = std::to_array<Key>({"max_age", "include_subdomains", "preload"});
 constexpr auto kHeaderRules = std::to_array<Key>({"add", "remove"});
+constexpr auto kLearn = std::to_array<Key>({"json", "from", "max_entries", "ttl"});
 constexpr auto kRouteLimits =
     std::to_array<Key>({"max_message_bytes", "max_frame_bytes", "max_frames_per_message",
                         "max_connections", "messages_per_second", "bytes_per_second",
@@ -69,6 +71,7 @@ constexpr std::array kTables{
     KeyTable{"listener.tls.certificates", kCertificate},
     KeyTable{"listener.redirect", kListenerRedirect},
     KeyTable{"route", kRoute},
+    KeyTable{"route.learn", kLearn},
     KeyTable{"route.limits", kRouteLimits},
     KeyTable{"route.heartbeat", kHeartbeat},
     KeyTable{"route.heartbeat.client", kSideHeartbeat},

@@ -39,6 +39,8 @@ constexpr std::uint64_t kMiB = 1ULL << 20;
 constexpr std::uint64_t kGiB = 1ULL << 30;
 constexpr std::uint64_t kMostConnections = 10'000'000;  // far above any fd limit
 
+constexpr std::size_t kMostMemberName = 64;  // of a JSON object
+
 // Of anything a second. Once in 100 s is still a rate, less often a mistyped one.
 constexpr double kLeastRate = 0.01;
 constexpr double kMostRate = 1e9;
@@ -195,6 +197,8 @@ class Loader {
   void ReadFieldNames(const TableReader& in, std::string_view key,
                       Result<std::string> (*parse)(std::string_view),
                       std::vector<std::string>& out);
+  // REQUIRES: the affinity of the route was read.
+  void ReadLearn(const TableReader& route, Route& out);
   void ReadCloseCode(const TableReader& in, std::uint16_t& out);
   // Reads the path of a file and joins it with the folder of the configuration. `what` it is, for
   // messages. ReadFilePath also sees to it that the file is there.
@@ -808,6 +812,7 @@ void Loader::ReadRoute(const TableReader& in, Route& out) {
   }
   in.Read("upgrades", out.upgrades);
   ReadAffinity(in, out);
+  ReadLearn(in, out);
   for (const TextItem& item : in.Texts("origins")) {
     if (auto origin = ParseOrigin(item.text)) {
       out.origins.push_back(std::move(*origin));
@@ -1047,6 +1052,40 @@ void Loader::ReadAffinity(const TableReader& in, Route& out) {
   if (!out.affinity_cookie.empty() && !has_cookie_rule) {
     // A cookie that Sluice issues is meant to decide.
     out.affinity.insert(out.affinity.begin(), cookie_rule);
+  }
+}
+
+void Loader::ReadLearn(const TableReader& route, Route& out) {
+  const auto in = route.Table("learn", "route.learn", "a table");
+  if (!in) {
+    return;
+  }
+  Learn& learn = out.learn.emplace();
+  if (!in->Has("json")) {
+    in->AddMistake("json", "is missing; allowed: the name of the member that holds the token");
+  } else if (in->Read("json", learn.json) &&
+             (learn.json.empty() || learn.json.size() > kMostMemberName)) {
+    in->AddMistake("json", Quoted(learn.json) +
+                               " is not the name of a member; allowed: 1 to 64 bytes, such as "
+                               "\"connectionToken\" or \"sid\"");
+  }
+  if (!in->Has("from")) {
+    in->AddMistake("from", "is missing; allowed: the end of a path, such as \"/negotiate\"");
+  } else {
+    in->ReadParsed("from", learn.from, ParsePathEnd);
+  }
+  in->ReadCount("max_entries", learn.max_entries, 1, kMostConnections);
+  in->ReadDuration("ttl", learn.ttl, std::chrono::seconds(1), kDay);
+  // Neither an address nor a cookie of ours is a token of a backend.
+  const bool can_find =
+      std::any_of(out.affinity.begin(), out.affinity.end(), [&](const AffinityRule& rule) {
+        return rule.source != AffinitySource::kIp &&
+               !(rule.source == AffinitySource::kCookie && rule.name == out.affinity_cookie);
+      });
+  if (!can_find) {
+    route.AddMistake("learn",
+                     "has no affinity rule that could find a token in a request; add the one that "
+                     "clients send it in: query:NAME, header:NAME, path:N or cookie:NAME");
   }
 }
 

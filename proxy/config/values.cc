@@ -629,6 +629,21 @@ Result<std::string> ParseOrigin(std::string_view text) {
   return Lower(text);
 }
 
+Result<std::string> ParsePathEnd(std::string_view text) {
+  if (text.empty() || text.front() != '/') {
+    return Err(Quoted(text) +
+               " does not start with a slash; allowed: the end of a path, such as \"/negotiate\"");
+  }
+  const bool bad = std::any_of(text.begin(), text.end(), [](char c) {
+    return c <= 0x20 || c >= 0x7F || c == '?' || c == '#';
+  });
+  if (bad) {
+    return Err(Quoted(text) +
+               " is not the end of a path; write it as it is sent, without ? # or spaces");
+  }
+  return std::string(text);
+}
+
 Result<AffinityRule> ParseAffinity(std::string_view text) {
   constexpr std::string_view kForm = "allowed: cookie:NAME, header:NAME, query:NAME, path:N, ip";
   if (text == "ip") {

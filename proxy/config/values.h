@@ -94,6 +94,9 @@ struct HttpUrl {
 // A path prefix; comes back without slashes at its end ("/" stays).
 [[nodiscard]] Result<std::string> ParseRoutePath(std::string_view text);
 
+// What the path of a request may end with, from a slash on; comes back as it is.
+[[nodiscard]] Result<std::string> ParsePathEnd(std::string_view text);
+
 // scheme://host[:port] as browsers send it in Origin (RFC 6454 section 7); lower case.
 [[nodiscard]] Result<std::string> ParseOrigin(std::string_view text);
 

@@ -47,7 +47,7 @@ struct AccessRecord {
   std::string_view route;
   std::string_view pool;
   std::string_view backend;
-  std::string_view affinity;  // what decided the pick: "cookie", "header", "query", "path", "ip"
+  std::string_view affinity;  // what decided the pick; see session::Admission::key_source
   unsigned attempts = 0;      // backends tried
   std::string_view subprotocol;
   std::string_view extensions;

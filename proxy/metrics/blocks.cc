@@ -64,6 +64,16 @@ std::string_view Name(TornReason v) noexcept {
   return NameOf(v, kNames);
 }
 
+std::string_view Name(Unreadable v) noexcept {
+  static constexpr auto kNames = std::to_array<std::string_view>({"encoded", "no_token"});
+  return NameOf(v, kNames);
+}
+
+std::string_view Name(LearnedPick v) noexcept {
+  static constexpr auto kNames = std::to_array<std::string_view>({"home", "fallback"});
+  return NameOf(v, kNames);
+}
+
 std::string_view Name(OwnClose v) noexcept {
   static constexpr auto kNames = std::to_array<std::string_view>(
       {"drain", "backend_drain", "max_age", "kick", "idle", "slow", "rate", "auth_expired"});

@@ -188,6 +188,21 @@ inline constexpr std::size_t kCloseSlots = 20;
 [[nodiscard]] std::size_t CloseSlot(std::uint16_t code) noexcept;  // code 0: "none"
 [[nodiscard]] std::string_view CloseSlotName(std::size_t slot) noexcept;
 
+// Why an answer that could have handed out a token has taught nothing.
+enum class Unreadable : std::uint8_t {
+  kEncoded,  // it has a Content-Encoding
+  kNoToken,  // it is no JSON object with such a string in it
+  kCount
+};
+// Where a request went whose token was learned.
+enum class LearnedPick : std::uint8_t {
+  kHome,      // to the backend that has handed it out
+  kFallback,  // to another one: that one may not be chosen
+  kCount
+};
+[[nodiscard]] std::string_view Name(Unreadable v) noexcept;
+[[nodiscard]] std::string_view Name(LearnedPick v) noexcept;
+
 // What a route's sessions count. Everything about a message is here, in few cache lines.
 struct alignas(64) RouteBlock {
   std::array<PerEnum<MessageKind, Counter>, kSides> messages;  // [from side]
@@ -211,6 +226,10 @@ struct alignas(64) RouteBlock {
   std::array<Counter, kSides> backpressure_pauses;  // [the side not read]
   PerEnum<AuthResult, Counter> auth_checks;
   Histogram<kLatencyBounds> auth_seconds;  // from the request to what came of it
+  Counter learned;                                  // answers whose token was learned
+  Counter learned_evicted;                          // tokens forgotten because the table was full
+  PerEnum<Unreadable, Counter> unreadable;
+  PerEnum<LearnedPick, Counter> learned_picks;
 };
 
 enum class BackendTlsResult : std::uint8_t { kOk, kResumed, kFailed, kCount };

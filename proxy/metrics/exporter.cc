@@ -377,6 +377,56 @@ void AppendAuth(Families& out, const RouteTable& routes) {
   }
 }
 
+void AppendLearned(Families& out, const RouteTable& routes,
+                   const std::vector<ProcessStatus::Learned>& tables) {
+  FamilyFiller learned = CounterFamily(out, "sluice_affinity_learned_total",
+                                       "Answers of backends whose token was learned.");
+  for (const auto& [route, blocks] : routes) {
+    learned.Add({{"route", route}}, Sum(
+                                        blocks, [](const auto& b) -> auto& { return b.learned; }));
+  }
+
+  FamilyFiller evicted = CounterFamily(
+      out, "sluice_affinity_learned_evicted_total",
+      "Learned tokens forgotten before their time because the route has as many as it may have.");
+  for (const auto& [route, blocks] : routes) {
+    evicted.Add({{"route", route}},
+                Sum(
+                    blocks, [](const auto& b) -> auto& { return b.learned_evicted; }));
+  }
+
+  FamilyFiller unreadable = CounterFamily(
+      out, "sluice_affinity_unreadable_total",
+      "Answers that should have handed out a token and taught nothing, by why: encoded has a "
+      "Content-Encoding, no_token is no JSON object with such a string in it.");
+  for (const auto& [route, blocks] : routes) {
+    ForEach<Unreadable>([&, &route = route, &blocks = blocks](Unreadable reason) {
+      unreadable.Add(
+          {{"route", route}, {"reason", Name(reason)}},
+          Sum(
+              blocks, [reason](const auto& b) -> auto& { return b.unreadable[reason]; }));
+    });
+  }
+
+  FamilyFiller picks = CounterFamily(
+      out, "sluice_affinity_learned_picks_total",
+      "Backends chosen for requests with a learned token: home has handed it out, fallback is "
+      "another one, because that one may not be chosen.");
+  for (const auto& [route, blocks] : routes) {
+    ForEach<LearnedPick>([&, &route = route, &blocks = blocks](LearnedPick how) {
+      picks.Add({{"route", route}, {"how", Name(how)}},
+                Sum(
+                    blocks, [how](const auto& b) -> auto& { return b.learned_picks[how]; }));
+    });
+  }
+
+  FamilyFiller entries =
+      GaugeFamily(out, "sluice_affinity_learned_entries", "Learned tokens that are remembered.");
+  for (const ProcessStatus::Learned& one : tables) {
+    entries.Add({{"route", one.route}}, static_cast<double>(one.entries));
+  }
+}
+
 void AppendSessions(Families& out, const RouteTable& routes, const BackendTable& backends) {
   FamilyFiller open = GaugeFamily(out, "sluice_sessions_open",
                                   "WebSocket sessions relayed now, by route and backend.");
@@ -930,6 +980,7 @@ std::string Exporter::Text(const ProcessStatus& status) const {
   AppendUpgrades(families, shards.routes);
   AppendHttp(families, shards.routes);
   AppendAuth(families, shards.routes);
+  AppendLearned(families, shards.routes, status.learned);
   AppendSessions(families, shards.routes, shards.backends);
   AppendBackendStatus(families, status.backends);
   AppendBackends(families, shards.backends, shards.forgotten_picks);

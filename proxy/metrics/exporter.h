@@ -71,6 +71,12 @@ struct ProcessStatus {
     std::uint64_t failed = 0;
   };
   std::vector<Discovery> discoveries;
+  // Routes that learn tokens.
+  struct Learned {
+    std::string route;
+    std::size_t entries = 0;
+  };
+  std::vector<Learned> learned;
 };
 
 class Exporter {

@@ -209,6 +209,12 @@ Json RouteJson(const config::Route& route) {
     out["auth_expires_header"] = route.auth_expires_header;
     out["auth_expires_code"] = route.auth_expires_code;
   }
+  if (route.learn) {
+    out["learn"] = {{"json", route.learn->json},
+                    {"from", route.learn->from},
+                    {"max_entries", route.learn->max_entries},
+                    {"ttl", FormatDuration(route.learn->ttl)}};
+  }
   return out;
 }
 

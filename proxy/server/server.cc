@@ -419,6 +419,11 @@ metrics::ProcessStatus Server::ProcessStatus() const {
   status.max_connections = shared_.max_connections;
   status.certificates = listeners_.certificates();
   status.discoveries = discoverer_.statuses();
+  for (const session::Route& route : snapshot_->routes) {
+    if (route.learned) {
+      status.learned.push_back({route.config.name, route.learned->Count(Now())});
+    }
+  }
   for (const auto& pool : snapshot_->pools) {
     for (const balance::Backend& backend : pool->backends.backends()) {
       const BackendHealth::Report health = health_.ReportOf(*backend.state);

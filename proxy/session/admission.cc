@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "proxy/routing/json_member.h"
 #include "proxy/session/affinity_cookie.h"
+#include "proxy/session/token_lesson.h"
 
 namespace sluice::session {
 namespace {
@@ -43,6 +45,11 @@ std::string_view Name(routing::AffinityRule::Source source) noexcept {
   return "ip";
 }
 
+bool IsOwnCookie(const routing::AffinityRule& rule, const Route& route) noexcept {
+  return rule.source == routing::AffinityRule::Source::kCookie &&
+         rule.name == route.config.affinity_cookie;
+}
+
 // Takes the first affinity key that is present.
 void ChooseKey(const http::RequestHead& head, const Route& route, std::string_view client_ip,
                Admission& admission) {
@@ -55,8 +62,7 @@ void ChooseKey(const http::RequestHead& head, const Route& route, std::string_vi
     if (rule.source == routing::AffinityRule::Source::kIp) {
       break;
     }
-    const bool own =
-        rule.source == routing::AffinityRule::Source::kCookie && rule.name == own_cookie;
+    const bool own = IsOwnCookie(rule, route);
     awaits_cookie = awaits_cookie || (own && admission.issue_cookie);
     const std::string_view found = routing::AffinityKey({&rule, 1}, head, "");
     if (!found.empty()) {
@@ -75,6 +81,34 @@ void ChooseKey(const http::RequestHead& head, const Route& route, std::string_vi
     admission.key_source = "cookie";
   } else {
     admission.key_hash = balance::HashKey(key);
+  }
+}
+
+// Finds the first affinity key that is a token that was learned. The cookie that Sluice issues
+// knows the backend as well: behind it nothing is looked for.
+void FindLearned(const http::RequestHead& head, const Snapshot& snapshot, const Route& route,
+                 Instant now, Admission& admission) {
+  // Each byte of a token may be sent as three.
+  constexpr std::size_t kMostSent = 3 * routing::JsonMember::kMostValue;
+  const auto& backends = snapshot.pools[route.pool]->backends.backends();
+  std::string decoded;
+  for (const routing::AffinityRule& rule : route.affinity) {
+    const std::string_view found = routing::AffinityKey({&rule, 1}, head, "");
+    if (found.empty()) {
+      continue;
+    }
+    if (IsOwnCookie(rule, route)) {
+      return;
+    }
+    if (found.size() > kMostSent) {
+      continue;
+    }
+    const std::uint64_t token = balance::HashKey(routing::DecodePercent(found, decoded));
+    admission.learned = route.learned->Find(token, backends, now);
+    if (admission.learned) {
+      admission.key_source = "learned";
+      return;
+    }
   }
 }
 
@@ -114,7 +148,7 @@ Admission FindRoute(const http::RequestHead& head, const Snapshot& snapshot) {
 }
 
 Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake intake,
-                std::string_view client_ip) {
+                std::string_view client_ip, Instant now) {
   Admission admission = FindRoute(head, snapshot);
   if (admission.refusal) {
     return admission;
@@ -160,6 +194,11 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
   }
 
   ChooseKey(head, route, client_ip, admission);
+  if (route.learned) {
+    FindLearned(head, snapshot, route, now, admission);
+    // Who brings a token of the backend is not given one: a poll of a session is not looked at.
+    admission.may_teach = !admission.upgrade && !admission.learned && MayTeach(head, route);
+  }
   return admission;
 }
 

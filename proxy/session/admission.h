@@ -31,10 +31,14 @@ struct Admission {
   bool upgrade = false;
   ws::UpgradeOffer offer;       // for an upgrade
   std::uint64_t key_hash = 0;   // of the affinity key
-  std::string_view key_source;  // static: "cookie", "header", "query", "path" or "ip"
+  std::string_view key_source;  // static: "cookie", "header", "query", "path", "ip" or "learned"
   bool sticky = false;          // the key is a cookie of ours: load does not move the client
   bool last = false;            // no further request is taken on the connection
   bool issue_cookie = false;    // the route's affinity cookie is to be set with the answer
+  // The backend that a learned token belongs to, into the pool's backends: it is asked first, and
+  // by the key when it may not be taken.
+  std::optional<std::size_t> learned;
+  bool may_teach = false;  // the answer may hand out a token
 };
 
 // The first part of what Admit does: whether the method is served, and by which route.
@@ -42,7 +46,7 @@ struct Admission {
 
 // `client_ip` is where the request comes from.
 [[nodiscard]] Admission Admit(const http::RequestHead& head, const Snapshot& snapshot,
-                              Intake intake, std::string_view client_ip);
+                              Intake intake, std::string_view client_ip, Instant now);
 
 // A whole Retry-After field of `least` to `least` + 4 seconds, drawn: clients that were refused
 // together do not come back together.

@@ -113,6 +113,11 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
 
 std::optional<balance::Pick> Exchange::ChooseBackend() const {
   const balance::BackendSet& backends = core_.pool(facts_).backends;
+  if (admission_.learned) {
+    if (const auto known = backends.ChooseThis(*admission_.learned, tried())) {
+      return known;
+    }
+  }
   return admission_.sticky
              ? backends.ChooseHome(admission_.key_hash, tried())
              : backends.Choose(admission_.key_hash, tried(), core_.services.loop.now(),
@@ -134,7 +139,7 @@ std::optional<balance::Pick> Exchange::TakeBackend() noexcept {
       core_.leg_count = std::move(leg);
       return pick;
     }
-    if (admission_.sticky || backends.has_homes()) {
+    if (admission_.sticky || backends.has_homes() || pick->index == admission_.learned) {
       // Elsewhere the clients of one backend would displace those of all others.
       FailForRate(pick->index, now);
       return std::nullopt;
@@ -186,6 +191,17 @@ std::string Exchange::CookieToIssue() const {
                         DrawAffinityId(backends, facts_.backend), core_.listener->is_tls());
 }
 
+void Exchange::CountPick(const balance::Pick& pick) noexcept {
+  core_.backend_block(facts_).picks[static_cast<metrics::PickHow>(pick.how)].Add();
+  if (admission_.learned) {
+    using metrics::LearnedPick;
+    const bool home = pick.index == admission_.learned;
+    core_.route_block(facts_)
+        .learned_picks[home ? LearnedPick::kHome : LearnedPick::kFallback]
+        .Add();
+  }
+}
+
 void Exchange::TryNext() noexcept {
   const std::size_t most =
       std::min<std::size_t>(core_.route(facts_).config.retries + 1, kMostAttempts);
@@ -198,8 +214,7 @@ void Exchange::TryNext() noexcept {
     facts_.has_backend = true;
     ++facts_.attempts;
     tried_[tried_count_++] = pick->index;
-    metrics::BackendBlock& block = core_.backend_block(facts_);
-    block.picks[static_cast<metrics::PickHow>(pick->how)].Add();
+    CountPick(*pick);
     if (tried_count_ > 1) {
       // Told of the one that failed: it is the one to look at.
       core_.view->backends[core_.route(facts_).pool][tried_[tried_count_ - 2]]->retries.Add();
@@ -245,8 +260,8 @@ bool Exchange::Connect() noexcept {
   return true;
 }
 
-// Sends the request over a connection that an earlier one has left, if there is one. An upgrade gets
-// a connection of its own.
+// Sends the request over a connection that an earlier one has left, if there is one. An upgrade
+// gets a connection of its own.
 bool Exchange::TakeIdle() noexcept {
   if (passage_ != Passage::kKeepAlive) {
     return false;
@@ -566,8 +581,9 @@ void Exchange::OnClientEnd(bool broken) noexcept {
     reason_ = "client_gone";
     Break();
   } else {
-    // One that has only finished its own direction still waits for the answer, and one that has left
-    // looks the same until something is sent to it. So it gets what comes soon, see OverallDue.
+    // One that has only finished its own direction still waits for the answer, and one that has
+    // left looks the same until something is sent to it. So it gets what comes soon, see
+    // OverallDue.
     progress_ = core_.services.loop.now();
     ArmTimer();
   }
@@ -674,6 +690,11 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   how.set_cookie = cookie;
   how.change = core_.route(facts_).heads.response(core_.listener->is_tls());
   std::string out = ClientHead(head, how);
+  if (admission_.may_teach) {
+    lesson_ = TokenLesson::Begin(head, core_.route(facts_),
+                                 core_.pool(facts_).backends.backends()[facts_.backend].state,
+                                 core_.route_block(facts_));
+  }
   if (IsEndlessEventStream(head)) {
     core_.client.Write(AsBytes(std::exchange(out, {})));
     events_ = std::make_unique<http::EventBoundary>();
@@ -731,6 +752,9 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
     response_left_ -= count;
     ended = response_left_ == 0;
     CountContent(Side::kBackend, count);
+    if (lesson_) {
+      lesson_->Take(bytes.first(count), core_.services.loop.now());
+    }
     if (out.empty()) {
       core_.client.Write(bytes.first(count));
     } else {
@@ -750,6 +774,9 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
         return;
       }
       CountContent(Side::kBackend, data.size());
+      if (lesson_) {
+        lesson_->Take(data, core_.services.loop.now());
+      }
       if (client_chunked_) {
         AppendChunk(out, data);
       } else {
@@ -852,6 +879,9 @@ void Exchange::OnWritable(Side side) noexcept {
 // Endings.
 
 void Exchange::FinishResponse(Ended how) noexcept {
+  if (lesson_) {
+    lesson_->End();
+  }
   if (how == Ended::kInOrder && MayKeepBackend()) {
     KeepBackend();
   }
@@ -950,7 +980,8 @@ void Exchange::EndEventStream() noexcept {
 }
 
 // What a stream of events that we end says before: when its client is to come back (HTML, section
-// 9.2.6). Drawn, so that those who are ended together do not come back together. Framed like content.
+// 9.2.6). Drawn, so that those who are ended together do not come back together. Framed like
+// content.
 std::string Exchange::EndOfEvents() const {
   const Millis retry = core_.config().drain.event_retry;
   if (!end_events_ || retry == Millis(0) || !events_->at_boundary()) {

@@ -28,6 +28,7 @@
 #include "proxy/session/admission.h"
 #include "proxy/session/core.h"
 #include "proxy/session/rewrite.h"
+#include "proxy/session/token_lesson.h"
 
 namespace sluice::session {
 
@@ -131,6 +132,7 @@ class Exchange final : public net::Mortal {
   }
   [[nodiscard]] std::optional<balance::Pick> ChooseBackend() const;
   [[nodiscard]] std::optional<balance::Pick> TakeBackend() noexcept;
+  void CountPick(const balance::Pick& pick) noexcept;
   void FailForWantOfBackend() noexcept;
   void FailForRate(std::size_t backend, Instant now) noexcept;
   [[nodiscard]] std::string CookieToIssue() const;
@@ -200,6 +202,7 @@ class Exchange final : public net::Mortal {
 
   std::unique_ptr<PartialHead> partial_;
   std::unique_ptr<http::EventBoundary> events_;  // of a response that is a stream of events
+  std::unique_ptr<TokenLesson> lesson_;          // of a response that may hand out a token
   http::ChunkedDecoder response_chunks_;
   std::uint64_t response_left_ = 0;
   http::Framing response_framing_ = http::Framing::kNone;

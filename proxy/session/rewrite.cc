@@ -198,7 +198,8 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
   const Filter filter(head.fields);
   for (const http::Field& field : head.fields) {
     const bool believed = facts.peer_trusted || !SpeaksForTheClient(field);
-    if (believed && !IsReplaced(field.id) && !filter.Drops(field) &&
+    const bool withheld = facts.readable && http::EqualsIgnoreCase(field.name, "Accept-Encoding");
+    if (believed && !withheld && !IsReplaced(field.id) && !filter.Drops(field) &&
         !IsRemoved(facts.change, field)) {
       AppendField(out, field.name, field.value);
     }

@@ -28,6 +28,7 @@ struct ForwardFacts {
   std::string_view request_id;  // replaces X-Request-Id
   HeadChange change = {};
   std::string_view added = {};  // whole field lines that go out as they are, or empty
+  bool readable = false;        // Accept-Encoding goes no further: the answer is to be read here
 };
 
 // What a request makes of the connection that takes it to its backend.

@@ -483,7 +483,8 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
   Admission admission =
       core_.listener->redirect
           ? AdmitToRedirect(head, *core_.view->snapshot, *core_.listener->redirect, location)
-          : Admit(head, *core_.view->snapshot, core_.services.intake, sender.client_ip);
+          : Admit(head, *core_.view->snapshot, core_.services.intake, sender.client_ip,
+                  core_.services.loop.now());
   const std::uint32_t number = std::max(facts_.number, facts_.number + 1);  // stays at its most
   facts_ = RequestFacts();
   facts_.number = number;
@@ -677,7 +678,9 @@ void Session::BeginExchange(const http::RequestHead& head, const ForwardFacts& f
   ExchangeSink& sink = *this;  // privately ours: make_unique could not convert it
   net::ConnSink& conn_sink = *this;
   work_ = std::make_unique<Exchange>(core_, sink, conn_sink, facts_);
-  exchange().Begin(head, std::move(admission), forward, rest);
+  ForwardFacts facts = forward;
+  facts.readable = admission.may_teach;
+  exchange().Begin(head, std::move(admission), facts, rest);
 }
 
 // Whether the connection may carry another request behind an answer of ours to this one.

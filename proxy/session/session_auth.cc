@@ -203,7 +203,8 @@ void Session::GoOn(const http::RequestHead& head, std::string_view request_id,
   sender.request_id = request_id;
   // Once more for the affinity key, which may be one of these fields. All else stays decided: what
   // it depends on cannot be copied, and a drain that has begun meanwhile lets this request be.
-  Admission admission = Admit(own, *core_.view->snapshot, Intake::kOpen, sender.client_ip);
+  Admission admission =
+      Admit(own, *core_.view->snapshot, Intake::kOpen, sender.client_ip, core_.services.loop.now());
   assert(!admission.refusal);
   if (core_.services.access_log.enabled()) {
     FactTexts::Views texts = facts_.texts.All();

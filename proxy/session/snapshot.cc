@@ -71,15 +71,32 @@ std::shared_ptr<balance::BackendState> StateOf(std::string_view pool, std::strin
   return fresh;
 }
 
-std::shared_ptr<RouteState> StateOf(std::string_view route, const Snapshot* before) {
-  if (before != nullptr) {
-    const auto old = std::find_if(before->routes.begin(), before->routes.end(),
-                                  [route](const Route& one) { return one.config.name == route; });
-    if (old != before->routes.end()) {
-      return old->state;
-    }
+// Null: there was none of that name.
+const Route* RouteBefore(std::string_view route, const Snapshot* before) {
+  if (before == nullptr) {
+    return nullptr;
   }
-  return std::make_shared<RouteState>();
+  const auto old = std::find_if(before->routes.begin(), before->routes.end(),
+                                [route](const Route& one) { return one.config.name == route; });
+  return old == before->routes.end() ? nullptr : &*old;
+}
+
+std::shared_ptr<RouteState> StateOf(const Route* before) {
+  return before != nullptr ? before->state : std::make_shared<RouteState>();
+}
+
+std::shared_ptr<LearnedTokens> LearnedOf(const config::Route& route, const Route* before) {
+  if (!route.learn) {
+    return nullptr;
+  }
+  const auto [most, ttl] = std::pair(route.learn->max_entries, route.learn->ttl);
+  if (before == nullptr || before->learned == nullptr) {
+    return std::make_shared<LearnedTokens>(most, ttl);
+  }
+  const std::shared_ptr<LearnedTokens>& old = before->learned;
+  return old->most() == most && old->ttl() == ttl
+             ? old
+             : std::make_shared<LearnedTokens>(most, ttl, *old);
 }
 
 // Null where it has to be looked up.
@@ -200,13 +217,15 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::Make(const config::Config& con
     if (!auth) {
       return tl::unexpected(auth.error());
     }
+    const Route* old = RouteBefore(route.name, before);
     Route one{route,
-              StateOf(route.name, before),
+              StateOf(old),
               0,
               RulesOf(route),
               route.close_code != 0 ? route.close_code : config.drain.close_code,
               RouteHeads(route),
-              *auth};
+              *auth,
+              LearnedOf(route, old)};
     while (config.pools[one.pool].name != route.pool) {
       ++one.pool;  // the loader has checked that it exists
     }

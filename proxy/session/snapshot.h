@@ -19,6 +19,7 @@
 #include "proxy/net/address.h"
 #include "proxy/routing/affinity.h"
 #include "proxy/routing/route_table.h"
+#include "proxy/session/learned_tokens.h"
 #include "proxy/session/route_heads.h"
 
 namespace sluice::session {
@@ -58,6 +59,9 @@ struct Route {
   std::uint16_t close_code = 1012;
   RouteHeads heads;
   net::Address auth;  // of its auth server; unspecified without one
+  // Null without `learn`. Kept across a reload like `state`, its entries even where its bounds
+  // change.
+  std::shared_ptr<LearnedTokens> learned;
 };
 
 struct Snapshot {

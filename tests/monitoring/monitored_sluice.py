@@ -109,6 +109,7 @@ name = "chat"
 path = "/"
 pool = "echo"
 affinity = ["query:u", "ip"]
+learn = {{ json = "sid", from = "/negotiate" }}
 
 [[route]]
 name = "checked"

@@ -116,9 +116,12 @@ hsts = { max_age = "730d", include_subdomains = true, preload = true }
 auth = { url = "http://Auth.local/check?a=b", forward = ["Authorization", "cookie", "COOKIE"], copy = "X-User", timeout = "1s", on = "upgrades" }
 auth_expires_header = "X-Expires"
 auth_expires_code = 4001
+learn = { json = "sid", from = "/socket.io/", max_entries = 1, ttl = "1s" }
 [[route]]
 pool = "a"
 affinity = "cookie:sid"
+learn.json = "connectionToken"
+learn.from = "/negotiate"
 [pool.b]
 balance = "least_connections"
 bounded_load = 0
@@ -238,10 +241,12 @@ queue = 100
            {"x-user"},   Millis(1000), AuthOn::kUpgrades};
   talk.auth_expires_header = "x-expires";
   talk.auth_expires_code = 4001;
+  talk.learn = {"sid", "/socket.io/", 1, Millis(1000)};
   Route rest;
   rest.name = "*/";
   rest.pool = "a";
   rest.affinity = {{AffinitySource::kCookie, "sid", 0}};
+  rest.learn = {"connectionToken", "/negotiate", 65536, Millis(600'000)};
   want.routes = {talk, rest};
   Pool b;
   b.name = "b";

@@ -695,6 +695,37 @@ INSTANTIATE_TEST_SUITE_P(
               "8: route[0].affinity[4]: \"path:0\" does not name a path segment; allowed: path:1 "
               "to path:32",
               "10: route[0].affinity_cookie: \"a;b\" is not a cookie name; allowed: letters, "}},
+        Case{"Learn",
+             "[[route]]\npool = \"rest\"\naffinity = \"query:id\"\n[route.learn]\njson = \"\"\n"
+             "from = \"negotiate\"\nmax_entries = 0\nttl = \"999ms\"\n",
+             {"5: route[0].learn.json: \"\" is not the name of a member; allowed: 1 to 64 bytes",
+              "6: route[0].learn.from: \"negotiate\" does not start with a slash; allowed: the end "
+              "of a path, such as \"/negotiate\"",
+              "7: route[0].learn.max_entries: 0 is out of range; allowed: 1 to 10000000",
+              "8: route[0].learn.ttl: \"999ms\" is out of range; allowed: 1s to 24h"}},
+        Case{"LearnOfTooLongAMemberAndMore",
+             "[[route]]\npool = \"rest\"\naffinity = \"header:X-Id\"\n[route.learn]\njson = "
+             "\"xxxxxxxxxxxxxxxxxxxxxxxx"
+             "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+             "\"\nfrom = \"/a?b\"\nttl = \"25h\"\ntokens = 1\n",
+             {"5: route[0].learn.json: \"xxxx",
+              "6: route[0].learn.from: \"/a?b\" is not the end of a "
+              "path; write it as it is sent, without ? # or spaces",
+              "7: route[0].learn.ttl: \"25h\" is out of range",
+              "8: route[0].learn.tokens: unknown key; allowed here: json, from, max_entries, ttl"}},
+        Case{"LearnWithoutItsKeys",
+             "[[route]]\npool = \"rest\"\naffinity = \"path:1\"\nlearn = {}\n",
+             {"4: route[0].learn.json: is missing; allowed: the name of the member that holds the "
+              "token",
+              "4: route[0].learn.from: is missing; allowed: the end of a path"}},
+        Case{"LearnThatNoRuleFinds",
+             "[[route]]\npool = \"rest\"\naffinity = [\"cookie:own\", \"ip\"]\n"
+             "affinity_cookie = \"own\"\nlearn = { json = \"sid\", from = \"/a\" }\n[[route]]\n"
+             "pool = \"rest\"\npath = \"/b\"\nlearn = { json = \"sid\", from = \"/a\" }\n",
+             {"5: route[0].learn: has no affinity rule that could find a token in a request; add "
+              "the "
+              "one that clients send it in: query:NAME, header:NAME, path:N or cookie:NAME",
+              "9: route[1].learn: has no affinity rule that could find a token in a request"}},
         Case{"Origins",
              "[[route]]\npool = \"rest\"\norigins = [\n  \"chat.example.com\",\n"
              "  \"https://chat.example.com/\",\n  \"https://chat.example.com:443\",\n  \"*\",\n]\n",

@@ -106,6 +106,11 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
   if (path == "route.auth") {
     out += unless("route.auth", "url", "auth.url = \"http://127.0.0.1:1\"") + in(path, "auth.");
   }
+  if (path == "route.learn") {
+    out += "affinity = \"query:id\"\n" + in("route.learn", "learn.");
+    out += unless("route.learn", "json", "learn.json = \"sid\"");
+    out += unless("route.learn", "from", "learn.from = \"/a\"");
+  }
   out += in("route.limits", "limits.") + in("route.heartbeat", "heartbeat.");
   out += in("route.heartbeat.client", "heartbeat.client.");
   out += in("route.heartbeat.backend", "heartbeat.backend.");
@@ -294,6 +299,9 @@ TEST(Schema, HasNoPatternThatIsNarrowerThanTheLoader) {
       {"server.takeover_socket", {"a.sock", "./a.sock"}},
       {"limits.max_connection_age", {"0s", "0ms", "1s", "1000ms", "720h"}},
       {"route.limits.max_connection_age", {"0s", "720h"}},
+      {"route.learn.json", {"a", "connectionToken", "\u00e9"}},
+      {"route.learn.from", {"/", "/negotiate", "/socket.io/", "/%20;x"}},
+      {"route.learn.ttl", {"1s", "1000ms", "24h"}},
       {"route.refragment", {"0B", "1KiB", "1024B", "1GiB"}},
       {"route.heartbeat.interval", {"0s", "100ms", "1h"}},
       {"route.heartbeat.timeout", {"50ms", "1h"}},

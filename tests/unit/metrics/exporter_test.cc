@@ -339,6 +339,40 @@ TEST_F(ExporterTest, LoadSkewComparesWithTheShareByWeight) {
   }
 }
 
+TEST_F(ExporterTest, TellsWhatWasLearned) {
+  exporter_.Route(0, "chat").learned.Add(3);
+  exporter_.Route(1, "chat").learned.Add(4);
+  exporter_.Route(1, "chat").learned_evicted.Add(2);
+  exporter_.Route(0, "chat").unreadable[Unreadable::kEncoded].Add(5);
+  exporter_.Route(1, "chat").learned_picks[LearnedPick::kFallback].Add(6);
+  static_cast<void>(exporter_.Route(0, "other"));
+  EXPECT_THAT(Samples(exporter_, "sluice_affinity_learned_total"),
+              ElementsAre("sluice_affinity_learned_total{route=\"chat\"} 7",
+                          "sluice_affinity_learned_total{route=\"other\"} 0"));
+  EXPECT_THAT(Samples(exporter_, "sluice_affinity_learned_evicted_total"),
+              ElementsAre("sluice_affinity_learned_evicted_total{route=\"chat\"} 2",
+                          "sluice_affinity_learned_evicted_total{route=\"other\"} 0"));
+  EXPECT_THAT(
+      Samples(exporter_, "sluice_affinity_unreadable_total"),
+      ElementsAre("sluice_affinity_unreadable_total{route=\"chat\",reason=\"encoded\"} 5",
+                  "sluice_affinity_unreadable_total{route=\"chat\",reason=\"no_token\"} 0",
+                  "sluice_affinity_unreadable_total{route=\"other\",reason=\"encoded\"} 0",
+                  "sluice_affinity_unreadable_total{route=\"other\",reason=\"no_token\"} 0"));
+  EXPECT_THAT(
+      Samples(exporter_, "sluice_affinity_learned_picks_total"),
+      ElementsAre("sluice_affinity_learned_picks_total{route=\"chat\",how=\"home\"} 0",
+                  "sluice_affinity_learned_picks_total{route=\"chat\",how=\"fallback\"} 6",
+                  "sluice_affinity_learned_picks_total{route=\"other\",how=\"home\"} 0",
+                  "sluice_affinity_learned_picks_total{route=\"other\",how=\"fallback\"} 0"));
+  ProcessStatus status;
+  status.learned = {{"chat", 12}};
+  EXPECT_THAT(
+      FamilyLines(exporter_.Text(status), "sluice_affinity_learned_entries"),
+      ElementsAre("# HELP sluice_affinity_learned_entries Learned tokens that are remembered.",
+                  "# TYPE sluice_affinity_learned_entries gauge",
+                  "sluice_affinity_learned_entries{route=\"chat\"} 12"));
+}
+
 TEST_F(ExporterTest, SumsReasonsByWord) {
   static constexpr std::string_view kWords[] = {"bare_lf", "bad_host"};
   static constexpr std::string_view kFewer[] = {"bad_host"};

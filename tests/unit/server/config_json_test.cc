@@ -70,6 +70,7 @@ affinity = ["cookie:a", "header:X-B", "query:c", "path:2", "ip"]
 affinity_cookie = "a"
 origins = ["https://chat.test"]
 require_origin = true
+learn = { json = "sid", from = "/socket.io/", max_entries = 28, ttl = "29s" }
 limits.max_message_bytes = "1MiB"
 limits.max_frame_bytes = "64KiB"
 limits.max_frames_per_message = 9
@@ -239,6 +240,8 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
       {"/listener/0/tls/min_version", "1.3"},
       {"/listener/0/tls/certificates/0/key", path_ + "/a.key"},
       {"/route/0/affinity", {"cookie:a", "header:X-B", "query:c", "path:2", "ip"}},
+      {"/route/0/learn",
+       {{"json", "sid"}, {"from", "/socket.io/"}, {"max_entries", 28}, {"ttl", "29s"}}},
       {"/route/0/limits/max_message_bytes", "1MiB"},
       {"/route/0/limits/max_frame_bytes", "64KiB"},
       {"/route/0/limits/max_frames_per_message", 9},

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "proxy/http/parser.h"
+#include "proxy/routing/json_member.h"
 
 namespace sluice::session {
 namespace {
@@ -14,6 +15,8 @@ namespace {
 constexpr const char* kUpgradeFields =
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+constexpr Instant kNow{std::chrono::hours(1)};
 
 class AdmissionTest : public testing::Test {
  protected:
@@ -34,15 +37,17 @@ class AdmissionTest : public testing::Test {
 
   Admission AdmitRequest(const std::string& line, const std::string& fields,
                          Intake intake = Intake::kOpen) {
-    auto snapshot = Snapshot::Make(config_);
+    auto snapshot = Snapshot::Make(config_, snapshot_.get());
     EXPECT_TRUE(snapshot.has_value());
+    snapshot_ = *snapshot;
     text_ = line + " HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n";
     parser_.Reset();
     EXPECT_EQ(parser_.Parse(text_), ParseStatus::kDone) << text_;
-    return Admit(parser_.head(), **snapshot, intake, "192.0.2.7");
+    return Admit(parser_.head(), **snapshot, intake, "192.0.2.7", kNow);
   }
 
   config::Config config_;
+  std::shared_ptr<const Snapshot> snapshot_;  // of the last request
 
  private:
   std::string text_;
@@ -133,6 +138,111 @@ TEST_F(AdmissionTest, ARuleBeforeTheCookieWins) {
   EXPECT_EQ(admission.key_hash, balance::HashKey("7"));
   EXPECT_EQ(admission.key_source, "query");
   EXPECT_FALSE(admission.sticky);
+}
+
+// A route with `learn`, and a token that its second backend has handed out.
+class LearnedAdmissionTest : public AdmissionTest {
+ protected:
+  LearnedAdmissionTest() {
+    config_.pools[0].backends.push_back({"b2", "127.0.0.1", 2, 1.0});
+    route().affinity = {{config::AffinitySource::kQuery, "id", 0}};
+    route().learn = {"connectionToken", "/negotiate"};
+    static_cast<void>(AdmitRequest("GET /chat", ""));
+  }
+
+  void Learn(std::string_view token) {
+    snapshot_->routes[0].learned->Learn(balance::HashKey(token),
+                                        snapshot_->pools[0]->backends.backends()[1].state, kNow);
+  }
+};
+
+TEST_F(LearnedAdmissionTest, ALearnedTokenDecides) {
+  Learn("t1");
+  const Admission known = AdmitRequest("GET /chat?id=t1", kUpgradeFields);
+  EXPECT_EQ(known.learned, 1U);
+  EXPECT_EQ(known.key_source, "learned");
+  EXPECT_EQ(known.key_hash, balance::HashKey("t1")) << "where to when that backend is gone";
+  EXPECT_FALSE(known.sticky);
+  const Admission unknown = AdmitRequest("GET /chat?id=t2", kUpgradeFields);
+  EXPECT_FALSE(unknown.learned);
+  EXPECT_EQ(unknown.key_source, "query");
+  EXPECT_EQ(unknown.key_hash, balance::HashKey("t2"));
+  EXPECT_EQ(AdmitRequest("GET /chat", "").key_source, "ip");
+}
+
+TEST_F(LearnedAdmissionTest, TheTokenIsFoundHoweverItIsEncoded) {
+  Learn("a+b/c==");
+  for (const char* sent : {"a%2Bb%2Fc%3D%3D", "a%2bb%2fc==", "a+b/c=="}) {
+    const Admission admission = AdmitRequest("GET /chat?id=" + std::string(sent), "");
+    EXPECT_EQ(admission.learned, 1U) << sent;
+    EXPECT_EQ(admission.key_hash, balance::HashKey(sent)) << "the key is what was sent";
+  }
+  EXPECT_FALSE(AdmitRequest("GET /chat?id=a%2525", "").learned);
+}
+
+TEST_F(LearnedAdmissionTest, TheLongestTokenIsFoundWithEachByteEncoded) {
+  const std::string most(routing::JsonMember::kMostValue, '/');
+  Learn(most);
+  Learn(most + "/");
+  std::string sent;
+  for (std::size_t i = 0; i < most.size(); ++i) {
+    sent += "%2F";
+  }
+  EXPECT_EQ(AdmitRequest("GET /chat?id=" + sent, "").learned, 1U);
+  EXPECT_FALSE(AdmitRequest("GET /chat?id=" + sent + "/", "").learned) << "none is so long";
+}
+
+TEST_F(LearnedAdmissionTest, RulesAreAskedInTheirOrder) {
+  route().affinity = {{config::AffinitySource::kHeader, "X-Room", 0},
+                      {config::AffinitySource::kQuery, "id", 0},
+                      {config::AffinitySource::kCookie, "tok", 0},
+                      {config::AffinitySource::kPath, "", 2}};
+  Learn("t1");
+  // The first that is known, though others are present before it.
+  const Admission later = AdmitRequest("GET /chat?id=t1", "X-Room: 7\r\n");
+  EXPECT_EQ(later.learned, 1U);
+  EXPECT_EQ(later.key_hash, balance::HashKey("7")) << "the first that is present, for the fallback";
+  EXPECT_EQ(AdmitRequest("GET /chat", "X-Room: 7\r\nCookie: tok=t1\r\n").learned, 1U);
+  EXPECT_EQ(AdmitRequest("GET /chat/t1", "X-Room: 7\r\nCookie: tok=x\r\n").learned, 1U);
+  EXPECT_EQ(AdmitRequest("GET /chat", "X-Room: t1\r\n").learned, 1U);
+  EXPECT_FALSE(AdmitRequest("GET /chat/x?id=y", "X-Room: 7\r\nCookie: tok=z\r\n").learned);
+}
+
+TEST_F(LearnedAdmissionTest, BehindTheAddressARuleFindsKnownTokensOnly) {
+  route().affinity = {{config::AffinitySource::kIp, "", 0},
+                      {config::AffinitySource::kQuery, "id", 0}};
+  Learn("t1");
+  EXPECT_EQ(AdmitRequest("GET /chat?id=t1", "").learned, 1U);
+  const Admission unknown = AdmitRequest("GET /chat?id=t2", "");
+  EXPECT_EQ(unknown.key_source, "ip");
+  EXPECT_EQ(unknown.key_hash, balance::HashKey("192.0.2.7"));
+}
+
+TEST_F(LearnedAdmissionTest, ACookieOfOursComesBeforeWhatIsBehindIt) {
+  route().affinity_cookie = "own";
+  Learn("t1");
+  const Admission both = AdmitRequest("GET /chat?id=t1", "Cookie: own=abc\r\n");
+  EXPECT_FALSE(both.learned);
+  EXPECT_TRUE(both.sticky);
+  EXPECT_EQ(both.key_source, "cookie");
+  const Admission without = AdmitRequest("GET /chat?id=t1", "");
+  EXPECT_EQ(without.learned, 1U);
+  EXPECT_TRUE(without.issue_cookie);
+  route().affinity = {{config::AffinitySource::kQuery, "id", 0},
+                      {config::AffinitySource::kCookie, "own", 0}};
+  EXPECT_EQ(AdmitRequest("GET /chat?id=t1", "Cookie: own=abc\r\n").learned, 1U);
+}
+
+TEST_F(LearnedAdmissionTest, PlainRequestsToThatPathMayTeach) {
+  EXPECT_TRUE(AdmitRequest("POST /chat/negotiate", "").may_teach);
+  EXPECT_TRUE(AdmitRequest("POST /chat/negotiate?id=t1", "").may_teach) << "t1 is not known";
+  EXPECT_FALSE(AdmitRequest("GET /chat", "").may_teach);
+  EXPECT_FALSE(AdmitRequest("GET /chat/negotiate", kUpgradeFields).may_teach);
+  Learn("t1");
+  EXPECT_FALSE(AdmitRequest("GET /chat/negotiate?id=t1", "").may_teach)
+      << "who brings a token gets none";
+  route().learn.reset();
+  EXPECT_FALSE(AdmitRequest("POST /chat/negotiate", "").may_teach);
 }
 
 TEST_F(AdmissionTest, RetryAfterIsSpread) {

@@ -321,6 +321,20 @@ TEST_F(RewriteTest, WhatSpeaksForTheClientIsTakenFromTrustedPeersOnly) {
   }
 }
 
+TEST_F(RewriteTest, AcceptEncodingStaysHereWhenTheAnswerIsToBeRead) {
+  const auto& head = Request(
+      "POST /negotiate HTTP/1.1\r\nHost: a\r\naccept-encoding: gzip\r\nAccept: */*\r\n"
+      "Accept-Encoding: br\r\n\r\n");
+  ForwardFacts facts = Facts();
+  const std::string kept = BackendRequest(head, facts, false);
+  EXPECT_NE(kept.find("accept-encoding: gzip\r\n"), std::string::npos) << kept;
+  EXPECT_NE(kept.find("Accept-Encoding: br\r\n"), std::string::npos) << kept;
+  facts.readable = true;
+  const std::string out = BackendRequest(head, facts, false);
+  EXPECT_EQ(out.find("ncoding"), std::string::npos) << out;
+  EXPECT_NE(out.find("Accept: */*\r\n"), std::string::npos) << out;
+}
+
 TEST_F(RewriteTest, AMalformedForwardedIsNotContinued) {
   const auto& head = Request(
       "GET / HTTP/1.1\r\nHost: a\r\nForwarded: for=203.0.113.9\r\nForwarded: for=\"x\r\n\r\n");

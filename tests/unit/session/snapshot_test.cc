@@ -127,6 +127,37 @@ TEST(Snapshot, TheFirstBackendsOfAPoolDoNotStartSlowly) {
   EXPECT_EQ(after->pools[0]->backends.backends()[0].state->ramp_from, 0);
 }
 
+// What was learned outlives a reload that keeps the route's name, whatever else it changes.
+TEST(Snapshot, KeepsTheLearnedTokensOfARoute) {
+  config::Config config =
+      WithBackends({{"one", "127.0.0.1", 9001, 1.0}, {"two", "127.0.0.1", 9002, 1.0}});
+  config.routes[0].name = "chat";
+  config.routes[0].learn = {"sid", "/a"};
+  const auto before = *Snapshot::Make(config);
+  constexpr Instant kNow{std::chrono::hours(1)};
+  before->routes[0].learned->Learn(7, before->pools[0]->backends.backends()[1].state, kNow);
+
+  config.pools[0].backends.erase(config.pools[0].backends.begin());
+  config.routes[0].learn->from = "/b";
+  const auto kept = *Snapshot::Make(config, before.get());
+  EXPECT_EQ(kept->routes[0].learned, before->routes[0].learned);
+  EXPECT_EQ(kept->routes[0].learned->Find(7, kept->pools[0]->backends.backends(), kNow), 0U);
+
+  config.routes[0].learn->max_entries = 1;
+  config.routes[0].learn->ttl = Millis(1000);
+  const auto resized = *Snapshot::Make(config, kept.get());
+  EXPECT_NE(resized->routes[0].learned, kept->routes[0].learned);
+  EXPECT_EQ(resized->routes[0].learned->most(), 1U);
+  EXPECT_EQ(resized->routes[0].learned->ttl(), Millis(1000));
+  EXPECT_EQ(resized->routes[0].learned->Find(7, resized->pools[0]->backends.backends(), kNow), 0U);
+
+  config.routes[0].name = "talk";
+  const auto renamed = *Snapshot::Make(config, resized.get());
+  EXPECT_EQ(renamed->routes[0].learned->Count(kNow), 0U);
+  config.routes[0].learn.reset();
+  EXPECT_EQ((*Snapshot::Make(config, renamed.get()))->routes[0].learned, nullptr);
+}
+
 TEST(Snapshot, KeepsAddressesWhereNamesAreNotLookedUp) {
   const auto before = *Snapshot::Make(WithBackends({{"one", "localhost", 9001, 1.0}}));
   const auto make = [&](const char* host, std::uint16_t port) {
