@@ -1,0 +1,143 @@
+// Clients without cookies in front of two servers: SignalR over each of its transports, and Socket.IO
+// that polls and then upgrades. All that tells Sluice where they belong is the token in the first
+// answer: the pool takes its backends in turn, and so would every other request.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { HttpTransportType, HubConnectionBuilder, LogLevel } from '@microsoft/signalr';
+import { io } from 'socket.io-client';
+import { metric, startHelper, startSluice, waitFor, within } from './lib/sluice.mjs';
+import { Hub } from './lib/hub_in_process.mjs';
+import { listen } from './lib/wire.mjs';
+
+const inTurn = 'balance = "round_robin"\nslow_start = "0s"';
+const drain = '[drain]\nwindow = "0s"\ngrace = "500ms"';
+
+async function expectAllAtHome(sluice, learned) {
+  assert.equal(await metric(sluice, 'sluice_affinity_learned_total'), learned);
+  assert.equal(await metric(sluice, 'sluice_affinity_learned_entries'), learned);
+  assert.equal(await metric(sluice, 'sluice_affinity_learned_picks_total', ['how="fallback"']), 0);
+  assert.equal(await metric(sluice, 'sluice_affinity_unreadable_total'), 0);
+}
+
+describe('signalr without cookies', () => {
+  let sluice;
+  let learned = 0;
+  const hubs = [];
+
+  before(async () => {
+    const backends = [];
+    for (const name of ['one', 'two']) {
+      const hub = new Hub(name);
+      hubs.push(hub);
+      backends.push({ name, address: await listen(hub.server) });
+    }
+    sluice = await startSluice({
+      backends,
+      workers: 2,
+      pool: inTurn,
+      tables: drain,
+      route: 'affinity = ["query:id", "ip"]\n' +
+        'learn = { json = "connectionToken", from = "/negotiate" }',
+    });
+  });
+
+  after(async () => {
+    assert.equal(await sluice.stop(), 0);
+    hubs.forEach((hub) => hub.close());
+  });
+
+  for (const transport of ['WebSockets', 'ServerSentEvents', 'LongPolling']) {
+    test(`twelve clients over ${transport} stay with the hub that knows them`, async () => {
+      const names = await Promise.all(Array.from({ length: 12 }, async (_, index) => {
+        const connection = new HubConnectionBuilder()
+          .withUrl(`${sluice.http}/hub`, { transport: HttpTransportType[transport] })
+          .configureLogging(LogLevel.None)
+          .build();
+        await within('the start', connection.start());
+        const heard = new Set();
+        for (let i = 0; i < 4; i += 1) {
+          const answer = await within('the result', connection.invoke('echo', `${index} ${i}`));
+          assert.equal(answer.text, `${index} ${i}`);
+          heard.add(answer.name);
+        }
+        await within('the stop', connection.stop());
+        assert.equal(heard.size, 1);
+        return [...heard][0];
+      }));
+      learned += names.length;
+      assert.deepEqual(hubs.flatMap((hub) => hub.refused), []);
+      assert.equal(new Set(names).size, 2);
+      await expectAllAtHome(sluice, learned);
+      for (const hub of hubs) {
+        assert.equal(hub.compressed, 0, 'the answer can be read');
+        assert.equal(hub.cookies, 0);
+      }
+    });
+  }
+});
+
+describe('socket.io without cookies', () => {
+  let sluice;
+  let learned = 0;
+  const backends = [];
+
+  before(async () => {
+    for (const name of ['one', 'two']) {
+      backends.push({ name, ...await startHelper('socketio_backend.mjs', [name]) });
+    }
+    sluice = await startSluice({
+      backends,
+      workers: 2,
+      pool: inTurn,
+      tables: drain,
+      route: 'affinity = ["query:sid", "ip"]\nlearn = { json = "sid", from = "/socket.io/" }',
+    });
+  });
+
+  after(async () => {
+    assert.equal(await sluice.stop(), 0);
+    await Promise.all(backends.map((backend) => backend.stop()));
+  });
+
+  for (const [what, transports] of [['poll and upgrade', ['polling', 'websocket']],
+    ['only poll', ['polling']]]) {
+    test(`forty clients that ${what} stay with the server that knows them`, async () => {
+      const clients = 40;
+      const errors = [];
+      const sockets = Array.from({ length: clients }, () => {
+        const socket = io(sluice.http, { forceNew: true, transports, reconnection: false });
+        socket.on('connect_error', (error) => errors.push(error.message));
+        return socket;
+      });
+      try {
+        const names = await within('the conversations', Promise.all(
+          sockets.map(async (socket, index) => {
+            const heard = new Set();
+            const say = async (message) => {
+              const answer = await socket.timeout(20_000).emitWithAck('say', message);
+              assert.equal(answer.message, message);
+              heard.add(answer.name);
+            };
+            await say(`${index} first`);
+            await waitFor('the last transport',
+              () => socket.io.engine.transport.name === transports.at(-1), 20_000);
+            await say(`${index} second`);
+            await say(`${index} third`);
+            assert.equal(heard.size, 1);
+            return [...heard][0];
+          })), 60_000);
+        learned += clients;
+        assert.deepEqual(errors, []);
+        assert.equal(new Set(names).size, 2);
+        const totals = await Promise.all(backends.map((backend) => backend.ask({})));
+        const sum = (key) => totals.reduce((total, counts) => total + counts[key], 0);
+        assert.equal(sum('unknown'), 0);
+        assert.equal(sum('sessions'), learned);
+        assert.equal(sum('upgraded'), clients);
+        await expectAllAtHome(sluice, learned);
+      } finally {
+        sockets.forEach((socket) => socket.disconnect());
+      }
+    });
+  }
+});
