@@ -87,7 +87,7 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
   safe_method_ = head_request_ || head.method == "GET" || head.method == "OPTIONS";
   idempotent_ = safe_method_ || head.method == "PUT" || head.method == "DELETE";
   client_http10_ = head.minor_version == 0;
-  client_keep_alive_ = head.keep_alive && !admission_.last;
+  client_keep_alive_ = head.keep_alive && !client_http10_ && !admission_.last;
   client_ended_ = core_.client.read_ended();  // while an auth server was asked
   accepts_events_ = http::AcceptsEventStream(head);
   request_framing_ = upgrade_ ? Framing::kNone : head.framing;
@@ -678,7 +678,7 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   response_left_ = head.content_length;
   client_chunked_ = !client_http10_ &&
                     (head.framing == Framing::kChunked || head.framing == Framing::kUntilClose);
-  client_keep_alive_ = client_keep_alive_ && request_done_ && !client_ended_ && !client_http10_ &&
+  client_keep_alive_ = client_keep_alive_ && request_done_ && !client_ended_ &&
                        KeepsAlive(core_.services.intake);
   if (passage_ == Passage::kKeepAlive && head.keep_alive && head.framing != Framing::kUntilClose) {
     idle_for_ = std::min(core_.pool(facts_).config.keep_alive.idle_timeout, AnnouncedIdle(head));
@@ -921,6 +921,10 @@ void Exchange::Abandon(std::string_view why) noexcept {
 }
 
 void Exchange::Break() noexcept {
+  if (state_ == State::kResponse && client_http10_ && response_framing_ != Framing::kLength) {
+    // Such a client takes the end of the connection for that of the content: a reset is none.
+    core_.client.Abort();
+  }
   Abandon();
   sink_.OnExchangeBroken();
 }
