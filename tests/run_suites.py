@@ -241,6 +241,15 @@ def e2e_suites():
                      for suite in suites if suite.name.removeprefix("e2e_") in LONG_E2E]
 
 
+def desync_suites():
+    """Where requests and answers end, to two readers that must not differ; with --long, a million
+    pairs."""
+    suites = python_suites("desync", "desync", 180)
+    for suite in suites:
+        suite.needs.append(release_binary().with_name("desync_lab"))
+    return suites + [full_size(suite, "desync", 3600) for suite in suites]
+
+
 def node_suites():
     return [
         Suite(
@@ -287,6 +296,7 @@ def all_suites():
     suites += e2e_suites()
     suites += deploy_suites()
     suites += pressure_suites()
+    suites += desync_suites()
     suites += fuzz_suites()
     suites += [soak_suite(suite) for suite in suites if suite.name == "e2e_churn"]
     image = ROOT / "tests" / "docker" / "build_image.sh"
