@@ -169,6 +169,32 @@ class ModesThroughSluice(BenchCase):
                 self.assertLessEqual(got["tickets_reused"], 4)
                 self.assert_latencies(got)
 
+    def test_http(self):
+        for options, tls in (((), False), (("--size", 70000), False), ((), True)):
+            with self.subTest(options=options, tls=tls):
+                got = self.counted("http", "--connections", 4, *options, tls=tls)
+                self.assertGreater(got["messages"], 20)
+                self.assert_latencies(got)
+
+    def test_http_without_a_proxy_keeps_its_connections(self):
+        got = self.counted("http", "--connections", 4, port=self.backend)
+        self.assertGreater(got["messages"], 20)
+
+    def test_streams_of_events_are_held(self):
+        for tls in (False, True):
+            with self.subTest(tls=tls):
+                options = ["--tls", self.chain] if tls else []
+                command = load_command("events", self.ports["tls" if tls else "plain"],
+                                       "--connections", 30, *options)
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                           text=True)
+                self.addCleanup(end, process)
+                self.assertEqual(process.stdout.readline(), "ready\n")
+                process.stdin.close()
+                self.assertEqual(json.loads(process.stdout.readline()),
+                                 {"sessions": 30, "errors": 0})
+                self.assertEqual(process.wait(SECONDS_TO_END), 0)
+
     def test_idle_sessions_take_a_burst(self):
         command = load_command("idle", self.ports["tls"], "--connections", 30, "--burst", 3,
                                "--size", 65536, "--tls", self.chain)
@@ -268,6 +294,28 @@ class OddServer:
         self.listener.close()
 
 
+class PageServer:
+    """Gives the same bytes to whoever connects and asks, again and again."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        try:
+            connection, _ = self.listener.accept()
+            with connection:
+                while connection.recv(4096):
+                    connection.sendall(self.answer)
+        except OSError:
+            pass  # closed: the test is over
+
+    def close(self):
+        self.listener.close()
+
+
 class WhatTheLoadRefuses(BenchCase):
     def serve(self, talk=lambda connection: None, answer=None):
         server = OddServer(talk, answer)
@@ -317,6 +365,19 @@ class WhatTheLoadRefuses(BenchCase):
         port = self.serve(talk)
         done = load("bulk", port, "--size", 100000, "--connections", 1, "--seconds", 1)
         self.refused(done, "connection 0: ")
+
+    def test_pages_and_streams_that_are_not_what_the_backend_sent(self):
+        ok = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n"
+        rows = (("http", b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nnone", "answered"),
+                ("http", b"HTTP/1.1 200 OK\r\n\r\nabcd", "without the right Content-Length"),
+                ("http", ok + b"Connection: close\r\n\r\nabcd", "is not kept"),
+                ("http", ok + b"\r\nabcd", "not what the backend sent"),
+                ("events", ok + b"\r\nabcd", "a stream was answered"))
+        for mode, answer, sentence in rows:
+            with self.subTest(sentence=sentence):
+                server = PageServer(answer)
+                self.addCleanup(server.close)
+                self.refused(load(mode, server.port, "--connections", 1, "--size", 4), sentence)
 
     def test_an_end_without_a_close(self):
         self.refused(self.echo(self.serve()), "was closed by the other side")

@@ -139,6 +139,26 @@ class Bench:
             "empty_kib": before / 1024,
         }
 
+    def events(self, scenario, port, pid):
+        pids = tree_of(pid)
+        rss = resident_kib(pids)
+        self.load_to_its_end(self.load_command("http", scenario, port, "--connections", 2,
+                                               "--seconds", 0.2, "--warmup", 0.1),
+                             self.arguments.load_core)
+        before = settled_memory(pids)
+        streams = self.arguments.sessions
+        command = self.load_command("events", scenario, port, "--connections", streams)
+        with running(self.arguments.load_core, command, stdin=subprocess.PIPE,
+                     stdout=subprocess.PIPE, text=True) as process:
+            self.expect_line(process, "ready")
+            after = settled_memory(pids)
+            process.stdin.close()
+            output = process.stdout.read()
+            if process.wait() != 0 or json.loads(output)["sessions"] != streams:
+                raise Failure("a stream did not stay idle")
+        return {"session_bytes": (after - before) / streams, "rss_kib": rss,
+                "empty_kib": before / 1024}
+
     def drain(self, scenario, port, proxy, graceful_signal):
         command = self.load_command("drain", scenario, port, "--seconds", 3 * DRAIN_WINDOW,
                                     *scenario.options)
@@ -176,6 +196,8 @@ class Bench:
         with contender.serving(cores, self.backend, certificate, window) as (process, port):
             if scenario.mode == "idle":
                 return self.idle(scenario, port, process.pid)
+            if scenario.mode == "events":
+                return self.events(scenario, port, process.pid)
             if scenario.mode == "drain":
                 return self.drain(scenario, port, process, contender.graceful_signal)
             load_cores = cores if scenario.name == "workers2" else None

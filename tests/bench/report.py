@@ -123,10 +123,10 @@ def summary(measured):
 
 def scenario_heading(scenario, report):
     how = scenario.title
-    if scenario.mode == "idle":
+    if scenario.mode in ("idle", "events"):
         how = f"{report['sessions']:,} {how}"
     turns = max(len(turns) for turns in report["turns"][scenario.name].values())
-    long = f" of {report['seconds']:g} seconds" if scenario.mode not in ("idle", "drain") else ""
+    long = f" of {report['seconds']:g} seconds" if scenario.mode not in ("idle", "events", "drain") else ""
     return f"`{scenario.name}`: {how}, medians of {turns} turns{long}"
 
 

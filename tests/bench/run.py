@@ -68,7 +68,7 @@ def parse(argv):
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="counted, of each turn")
     parser.add_argument("--warmup", type=float, default=1, help="seconds before")
-    parser.add_argument("--sessions", type=int, default=4000, help="of the idle scenarios")
+    parser.add_argument("--sessions", type=int, default=4000, help="of the idle scenarios, and streams")
     parser.add_argument("--quick", action="store_true",
                         help="2 repeats of short turns: rough figures in a few minutes")
     parser.add_argument("--only", action="append", metavar="NAME",

@@ -65,6 +65,14 @@ def idle(name, title, **more):
                     (Figure("empty_kib", "of it in user space", 0),), **more)
 
 
+def http(name, title, options, **more):
+    return Scenario(name, "http", title,
+                    (Figure("cpu_us", "CPU us/request", 2),),
+                    (Figure("per_second", "requests/s", 0), *LATENCY, BUSY),
+                    options=options, contenders=("sluice", "haproxy", "nginx", "relay", "direct"),
+                    **more)
+
+
 BULK = {direction: bulk(direction, title)
         for direction, title in (("down", "to the clients"), ("up", "to the backend"),
                                  ("both", "both ways at once"))}
@@ -89,6 +97,13 @@ SCENARIOS = [
             options=("--handshake", "resumed"), contenders=TLS_FIELD),
     idle("idle", "idle sessions", contenders=("sluice", "haproxy", "nginx", "relay")),
     idle("idle-tls", "idle sessions, TLS 1.3 to the client", tls=True, contenders=TLS_FIELD),
+    http("http-keepalive", "GET of 1 KiB over 100 connections that are kept",
+         ("--connections", 100, "--size", 1024)),
+    Scenario("idle-sse", "events", "idle streams of server-sent events, after their first one",
+             (Figure("session_bytes", "bytes/stream", 0),),
+             (Figure("rss_kib", "resident KiB at start", 0),
+              Figure("empty_kib", "of it in user space", 0)),
+             contenders=("sluice", "haproxy", "nginx")),
     Scenario("drain", "drain", "1,000 sessions with 1,000 messages/s while the proxy is told to go",
              (Figure("unanswered", "messages without answer", 0),),
              (Figure("first_ms", "first end ms", 0), Figure("p50_ms", "half ms", 0),

@@ -10,7 +10,8 @@ namespace {
 constexpr std::size_t kMaxHead = std::size_t{32} * 1024;
 constexpr std::size_t kDefaultSize = std::size_t{1} << 20;
 
-// The value of `name` in the query of a request head, or empty.
+}  // namespace
+
 std::string_view QueryValue(std::string_view head, std::string_view name) {
   const std::string_view line = head.substr(0, head.find("\r\n"));
   const std::string_view target = line.substr(0, line.rfind(' '));
@@ -25,8 +26,6 @@ std::string_view QueryValue(std::string_view head, std::string_view name) {
   }
   return {};
 }
-
-}  // namespace
 
 Connection::Connection(int epoll, UniqueFd fd) : epoll_(epoll), fd_(std::move(fd)) {
   Watch(epoll_, EPOLL_CTL_ADD, fd_.get(), EPOLLIN, this);
@@ -69,6 +68,11 @@ bool Connection::Answer(std::string_view head) {
            static_cast<ssize_t>(bytes.size());
   };
   const std::string_view key = FieldValue(head, "sec-websocket-key");
+  const std::string_view mode = QueryValue(head, "mode");
+  if (mode == "page" || mode == "events") {
+    talk_ = MakePlain(fd_.get(), head);
+    return talk_ != nullptr;
+  }
   if (key.empty()) {
     send_all("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     return false;
@@ -78,7 +82,6 @@ bool Connection::Answer(std::string_view head) {
                 AcceptKey(key) + "\r\n\r\n")) {
     return false;
   }
-  const std::string_view mode = QueryValue(head, "mode");
   if (mode == "source" || mode == "sink" || mode == "both") {
     const std::string size(QueryValue(head, "size"));
     talk_ = MakeStream(epoll_, fd_.get(), this, size.empty() ? kDefaultSize : Number(size),

@@ -1,5 +1,5 @@
-// One connection of the benchmark's backend: reads the head of the upgrade and answers it; what
-// follows is talked by what the upgrade asked for.
+// One connection of the benchmark's backend: reads the head of the first request and answers
+// it; what follows is talked by what that asked for.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 
 namespace sluice::bench {
 
-// What a connection does after its 101. False from any of them: the connection is over.
+// What a connection does after its first answer. False from any of them: the connection is over.
 class Talk {
  public:
   Talk() = default;
@@ -43,6 +43,12 @@ class Connection {
   std::unique_ptr<Talk> talk_;
 };
 
+// The value of `name` in the query of a request head, or empty.
+std::string_view QueryValue(std::string_view head, std::string_view name);
+
+// Answers plain requests over one connection, each as its query wants; `head` is that of the first.
+// Null: it has been answered, and was to be the last.
+std::unique_ptr<Talk> MakePlain(int fd, std::string_view head);
 // `connection` is the data of the events of `fd`; all outlive the talk.
 std::unique_ptr<Talk> MakeEcho(int epoll, int fd, Connection* connection);
 // Streams messages of `size` bytes, or swallows and acknowledges them, or both.

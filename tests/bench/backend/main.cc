@@ -1,9 +1,14 @@
-// The backend of the benchmark: WebSocket in one thread over epoll. What a connection does is in
-// the query of its upgrade:
+// The backend of the benchmark: WebSocket and plain HTTP in one thread over epoll. What a
+// connection does is in the query of its first request. After an upgrade:
 //
 //   (nothing)                       answers every message with itself
 //   ?mode=source|sink|both&size=N   streams messages of N bytes, swallows and acknowledges them,
 //   both
+//
+// Without one, each request over the connection by its own query:
+//
+//   ?mode=page&size=N               answers with N bytes
+//   ?mode=events                    begins a stream of events, and is silent after the first one
 //
 //   bench_echo_backend      prints its port, serves until it is killed
 #include <array>

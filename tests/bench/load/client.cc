@@ -15,6 +15,7 @@ namespace sluice::bench {
 Client::Client(const Target& target, std::uint64_t number, SslSessionPtr resume)
     : number_(number),
       tls_(target.tls),
+      upgrade_(target.upgrade),
       resume_(std::move(resume)),
       must_resume_(resume_ != nullptr),
       fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)),
@@ -62,6 +63,9 @@ Client::Progress Client::Advance() {
       return progress;
     }
     stage_ = Stage::kRequest;
+  }
+  if (stage_ == Stage::kRequest && !upgrade_) {
+    stage_ = Stage::kOpen;
   }
   if (stage_ == Stage::kRequest) {
     MakeRequest();

@@ -1,4 +1,4 @@
-// One WebSocket client up to its 101: TCP, TLS, upgrade. Never blocks unless asked to.
+// One client up to its 101: TCP, TLS, upgrade; or without the last. Never blocks unless asked to.
 #pragma once
 
 #include <chrono>
@@ -21,6 +21,7 @@ struct Target {
   std::uint16_t port = 0;
   SSL_CTX* tls = nullptr;  // null: plain
   std::string path = "/socket?room=lobby";
+  bool upgrade = true;  // false: it is open once a request can be sent
 };
 
 class Client {
@@ -43,6 +44,9 @@ class Client {
   // Waits until it is open.
   void Open();
 
+  // Handles what epoll tells, of whose events it is the data as a Client*.
+  virtual void OnEvent(std::uint32_t events) = 0;
+
  protected:
   static constexpr ssize_t kNothing = -1;
   static constexpr ssize_t kEnded = 0;
@@ -54,6 +58,7 @@ class Client {
   // Of a plain connection: takes up to `size` bytes out of the socket without copying them.
   ssize_t Discard(std::size_t size);
 
+  [[nodiscard]] const std::string& path() const { return path_; }
   // Whether TLS holds more that has been read from the socket already.
   [[nodiscard]] bool HasBuffered() const { return ssl_ && SSL_has_pending(ssl_.get()) == 1; }
   [[nodiscard]] bool is_tls() const { return ssl_ != nullptr; }
@@ -76,6 +81,7 @@ class Client {
 
   std::uint64_t number_;
   SSL_CTX* tls_;
+  bool upgrade_;
   SslSessionPtr resume_;
   bool must_resume_;
   Stage stage_ = Stage::kConnect;

@@ -65,7 +65,8 @@ class ShortSession : public Session {
       StartWatching(epoll_, operation);
       SendClose(kNormalClosure);
     } else {
-      Watch(epoll_, operation, fd(), progress == Progress::kWantsRead ? EPOLLIN : EPOLLOUT, this);
+      Watch(epoll_, operation, fd(), progress == Progress::kWantsRead ? EPOLLIN : EPOLLOUT,
+            static_cast<Client*>(this));
     }
   }
 

@@ -12,5 +12,7 @@ void RunBulk(const Options& options);
 void RunConnect(const Options& options);
 void RunIdle(const Options& options);
 void RunDrain(const Options& options);
+void RunHttp(const Options& options);
+void RunEvents(const Options& options);
 
 }  // namespace sluice::bench

@@ -15,8 +15,9 @@ struct Defaults {
 };
 
 constexpr Defaults kModes[] = {
-    {"echo", 200, 64, 0},  {"rate", 1000, 64, 10000}, {"bulk", 8, 1 << 20, 0},
-    {"connect", 16, 0, 0}, {"idle", 4000, 65536, 0},  {"drain", 1000, 64, 1000},
+    {"echo", 200, 64, 0},   {"rate", 1000, 64, 10000}, {"bulk", 8, 1 << 20, 0},
+    {"connect", 16, 0, 0},  {"idle", 4000, 65536, 0},  {"drain", 1000, 64, 1000},
+    {"http", 100, 1024, 0}, {"events", 4000, 1, 0},
 };
 
 double Decimal(const std::string& text) {
@@ -46,7 +47,8 @@ Options DefaultsOf(const std::string& mode) {
 
 Options ParseOptions(int argc, char** argv) {
   if (argc < 2) {
-    Die("usage: bench_load echo|rate|bulk|connect|idle|drain --port N [OPTION VALUE]...");
+    Die("usage: bench_load echo|rate|bulk|connect|idle|drain|http|events --port N [OPTION "
+        "VALUE]...");
   }
   Options options = DefaultsOf(argv[1]);
   for (int i = 2; i < argc; i += 2) {

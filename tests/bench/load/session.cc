@@ -24,7 +24,8 @@ void Session::OpenAndWatch(int epoll) {
 void Session::StartWatching(int epoll, int operation) {
   epoll_ = epoll;
   write_armed_ = wants_write();
-  Watch(epoll_, operation, fd(), write_armed_ ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
+  Watch(epoll_, operation, fd(), write_armed_ ? EPOLLIN | EPOLLOUT : EPOLLIN,
+        static_cast<Client*>(this));
   const std::string early = TakeEarly();
   if (!early.empty()) {
     const Instant now = std::chrono::steady_clock::now();
@@ -49,7 +50,8 @@ void Session::OnEvent(std::uint32_t events) {
 void Session::Rearm() {
   if (epoll_ >= 0 && wants_write() != write_armed_) {
     write_armed_ = !write_armed_;
-    Watch(epoll_, EPOLL_CTL_MOD, fd(), write_armed_ ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
+    Watch(epoll_, EPOLL_CTL_MOD, fd(), write_armed_ ? EPOLLIN | EPOLLOUT : EPOLLIN,
+          static_cast<Client*>(this));
   }
 }
 
@@ -217,7 +219,7 @@ int RunTurn(int epoll, nanoseconds patience, bool* foreign) {
   for (int i = 0; i < count; ++i) {
     const epoll_event& event = events[static_cast<std::size_t>(i)];
     if (event.data.ptr != nullptr) {
-      static_cast<Session*>(event.data.ptr)->OnEvent(event.events);
+      static_cast<Client*>(event.data.ptr)->OnEvent(event.events);
     } else if (foreign != nullptr) {
       *foreign = true;
     }

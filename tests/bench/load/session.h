@@ -20,7 +20,7 @@ class Session : public Client {
   // The same for one that is open, whose socket may be registered already.
   void StartWatching(int epoll, int operation);
   // Handles what epoll tells.
-  virtual void OnEvent(std::uint32_t events);
+  void OnEvent(std::uint32_t events) override;
 
   // Sends a CLOSE frame with this code; 1005: without one.
   void SendClose(std::uint16_t code);
@@ -76,7 +76,7 @@ class Session : public Client {
   std::array<unsigned char, 125> control_{};
 };
 
-// The event loop's one turn: waits for at most `patience` and lets the sessions handle their
+// The event loop's one turn: waits for at most `patience` and lets the clients handle their
 // events. Returns the number of events; those whose data is null are left to the caller, told by
 // `foreign`.
 int RunTurn(int epoll, nanoseconds patience, bool* foreign = nullptr);
