@@ -167,6 +167,8 @@ Answer MakeAnswer(std::uint64_t seed, std::uint64_t id, bool to_head, bool to_up
   answer.closes = dice.Percent(6) || (framing == Framing::kUntilClose && !no_content);
   if (answer.closes && dice.Percent(70)) {
     answer.bytes += "Connection: close\r\n";
+  } else {
+    answer.silently = answer.closes && (framing != Framing::kUntilClose || no_content);
   }
   if (no_content) {
     // They may tell what the content would be, and none follows.

@@ -22,6 +22,7 @@ struct Answer {
   std::string bytes;          // all of it
   std::size_t end = 0;        // where it ends in `bytes`; what lies behind belongs to nobody
   bool closes = false;        // the backend ends the connection behind it
+  bool silently = false;      // and neither Connection nor the framing has said so
 
   // Whether another request may come on the backend's connection.
   [[nodiscard]] bool SpoilsConnection() const {

@@ -89,6 +89,9 @@ void BackendConn::OnRequest(const Message& request) {
   continued_ = false;
   pieces_.Add(answer.bytes, answer.end, dice_);
   closes_ = answer.closes || !request.keep_alive;
+  if (answer.silently && request.keep_alive) {
+    ledger_.Count(kSilentEnds);
+  }
   spoiled_ = spoiled_ || closes_ || answer.SpoilsConnection();
 }
 

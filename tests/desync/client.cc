@@ -91,6 +91,7 @@ void Client::Expect(const Request& request) {
   one.id = request.id;
   one.status = request.status;
   one.last = request.ends;
+  one.is_repeatable = request.is_repeatable;
   if (request.fate == Fate::kServed) {
     const Answer answer =
         MakeAnswer(request.answer_seed, request.id, request.is_head, request.is_upgrade);
@@ -174,6 +175,12 @@ bool Client::OnAnswer(const Message& answer) {
   }
   const Expected one = expected_.front();
   expected_.pop_front();
+  if (IsLostWithItsConnection(one, answer)) {
+    ledger_.Count("lost_with_their_connection");
+    Drop();
+    Begin();
+    return false;
+  }
   const std::uint64_t id = answer.NumberIn("x-id");
   if (answer.status != one.status || id != (one.of_backend ? one.id : 0)) {
     GiveUp("wants an answer of status " + std::to_string(one.status) + ", and gets " +
@@ -204,6 +211,15 @@ bool Client::OnAnswer(const Message& answer) {
     expected_.clear();  // of a marker that nobody looks at
   }
   return true;
+}
+
+// A connection that the backend ends while it carries nothing takes a request along that is on its
+// way to it. Whoever has sent it cannot know whether it was read, so that it is sent again only if
+// that does no harm (RFC 9110 section 9.2.2).
+bool Client::IsLostWithItsConnection(const Expected& one, const Message& answer) const {
+  return answer.status == 502 && answer.Field("x-id") == nullptr && one.of_backend &&
+         !one.is_repeatable && ledger_.FateOf(one.id) == Fate::kServed &&
+         ledger_.HasCounted(kSilentEnds);
 }
 
 // What comes next, now that all that has been read is dealt with.

@@ -53,6 +53,7 @@ class Client : public deploy::Participant {
     unsigned interim = 0;       // so many answers of status 1xx before it
     bool cut = false;           // it begins and does not end
     bool last = false;          // the connection ends behind it
+    bool is_repeatable = false;
   };
 
   void Connect();
@@ -62,6 +63,7 @@ class Client : public deploy::Participant {
   void SendPieces();
   void Read();
   bool OnAnswer(const Message& answer);
+  [[nodiscard]] bool IsLostWithItsConnection(const Expected& one, const Message& answer) const;
   void OnEnd(bool reset);
   void Advance();
   void Blame(const std::string& what);

@@ -69,6 +69,7 @@ class DesyncTest(LabCase):
                             ("begun_and_broken", 0.03), ("answers_cut", 0.005)):
             self.assertGreaterEqual(counts[what], PAIRS * least, what)
         self.assertGreaterEqual(self.sluice.metric("sluice_http_parse_errors_total"), PAIRS * 0.2)
+        self.assertLess(counts.get("lost_with_their_connection", 0), PAIRS * 0.002 + 5)
         if has_pool():
             self.assertGreater(report["most_requests_of_one"], 1, "no connection was used again")
 

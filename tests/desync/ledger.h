@@ -18,6 +18,9 @@ enum class Fate : std::uint8_t {
   kNever,    // nothing of it comes
 };
 
+// Connections that the backend ended where it might have gone on, and said nothing.
+inline constexpr const char* kSilentEnds = "silent_ends";
+
 // The requests of a pair. A hidden one is content, or stands behind what is refused.
 enum class Role : std::uint8_t { kSubject, kMarker, kHidden };
 
@@ -54,6 +57,7 @@ class Ledger {
   void Count(const std::string& what) { ++counts_[what]; }
   void CountKind(const std::string& kind) { ++kinds_[kind]; }
 
+  [[nodiscard]] bool HasCounted(const std::string& what) const { return counts_.contains(what); }
   [[nodiscard]] std::uint64_t faults() const { return faults_; }
   [[nodiscard]] const std::vector<std::string>& told() const { return told_; }
   [[nodiscard]] const deploy::Counts& counts() const { return counts_; }

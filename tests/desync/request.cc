@@ -185,6 +185,8 @@ void Finish(Request& request, Parts& parts, Dice& dice) {
   request.bytes += parts.body + parts.behind;
   request.garbage_behind = !parts.behind.empty();
   request.is_head = parts.method == "HEAD";
+  request.is_repeatable = parts.content.empty() && parts.framing.empty() &&
+                          (request.is_head || parts.method == "GET" || parts.method == "OPTIONS");
   request.expects = parts.expects;
   request.ends = request.ends || parts.ends;
   request.http10 = parts.http10;

@@ -53,6 +53,7 @@ struct Request {
   bool garbage_behind = false;
   bool is_head = false;
   bool is_upgrade = false;
+  bool is_repeatable = false;  // may be sent again without being asked
   bool expects = false;
   bool ends = false;
   bool http10 = false;
