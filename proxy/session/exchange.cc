@@ -678,8 +678,8 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   response_left_ = head.content_length;
   client_chunked_ = !client_http10_ &&
                     (head.framing == Framing::kChunked || head.framing == Framing::kUntilClose);
-  client_keep_alive_ = client_keep_alive_ && request_done_ && !client_ended_ &&
-                       KeepsAlive(core_.services.intake);
+  client_keep_alive_ =
+      client_keep_alive_ && request_done_ && !client_ended_ && KeepsAlive(core_.services.intake);
   if (passage_ == Passage::kKeepAlive && head.keep_alive && head.framing != Framing::kUntilClose) {
     idle_for_ = std::min(core_.pool(facts_).config.keep_alive.idle_timeout, AnnouncedIdle(head));
   }
@@ -921,10 +921,6 @@ void Exchange::Abandon(std::string_view why) noexcept {
 }
 
 void Exchange::Break() noexcept {
-  if (state_ == State::kResponse && client_http10_ && response_framing_ != Framing::kLength) {
-    // Such a client takes the end of the connection for that of the content: a reset is none.
-    core_.client.Abort();
-  }
   Abandon();
   sink_.OnExchangeBroken();
 }

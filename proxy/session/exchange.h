@@ -99,6 +99,12 @@ class Exchange final : public net::Mortal {
   // For the access log. The content of the request and of its response, without framing:
   [[nodiscard]] std::uint64_t bytes_in() const noexcept { return bytes_in_; }
   [[nodiscard]] std::uint64_t bytes_out() const noexcept { return bytes_out_; }
+  // The client takes the end of its connection for that of the answer: there is neither a length
+  // nor a last chunk (RFC 9112 section 6.3).
+  [[nodiscard]] bool ends_with_connection() const noexcept {
+    return client_http10_ && (response_framing_ == http::Framing::kChunked ||
+                              response_framing_ == http::Framing::kUntilClose);
+  }
   // Static: why it failed; empty when all went well.
   [[nodiscard]] std::string_view reason() const noexcept { return reason_; }
 

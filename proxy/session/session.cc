@@ -817,6 +817,9 @@ void Session::OnUpgraded(const Upgraded& upgraded, std::string early_client,
 void Session::OnExchangeBroken() noexcept {
   const std::string_view reason = exchange().reason();
   LogRequest(reason.empty() ? "broken" : reason);
+  if (exchange().ends_with_connection()) {
+    core_.client.Abort();  // an end in order would make what there is of the answer the whole
+  }
   DropWork();
   Close();
 }

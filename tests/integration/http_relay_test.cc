@@ -2,6 +2,8 @@
 // told what by which version, which fields go no further than one hop, and what an answer means
 // that comes before its request has ended. http_test.cc has the content itself, http_abuse_test.cc
 // what clients try.
+#include <signal.h>
+
 #include <string>
 #include <string_view>
 
@@ -100,6 +102,21 @@ TEST_F(HttpRelay, Http10ClientLearnsOfACutByAReset) {
     peer.Close();
     client.ExpectReset();
   }
+}
+
+TEST(HttpRelayDrain, Http10ClientLearnsOfACutAtTheDeadlineByAReset) {
+  RawBackend backend;
+  ProxyProcess proxy(
+      Config{.backends = {backend.port()}, .drain = "window = \"0s\"\ngrace = \"300ms\""});
+  RawClient client(proxy.port());
+  client.Send("GET /old HTTP/1.0\r\nHost: a\r\n\r\n");
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\n\r\nhello");
+  static_cast<void>(client.ReadUntil("hello"));
+  proxy.Signal(SIGTERM);
+  client.ExpectReset();
+  EXPECT_EQ(proxy.Wait(), 0) << proxy.err();
 }
 
 TEST_F(HttpRelay, Http10ConnectionEndsBehindOurOwnAnswerToo) {
