@@ -268,8 +268,9 @@ bool Exchange::TakeIdle() noexcept {
   }
   const Instant now = core_.services.loop.now();
   while (auto conn = core_.services.idle_conns->Take(*core_.leg_count.state(), conn_sink_, now)) {
-    // Whether it has ended meanwhile is asked only for what could not be sent again.
-    if ((!idempotent_ || !request_done_) && conn->HasInput()) {
+    // An end, or bytes that nobody has asked for, may be there without their event having been dealt
+    // with: this request would take them for its answer.
+    if (conn->HasInput()) {
       conn->Close();
       core_.services.loop.Bury(std::move(conn));
       continue;

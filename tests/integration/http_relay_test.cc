@@ -38,7 +38,8 @@ class HttpRelay : public testing::Test {
   }
 
   RawBackend backend_;
-  ProxyProcess proxy_{Config{.backends = {backend_.port()}}};
+  // Each request on a connection of its own.
+  ProxyProcess proxy_{Config{.backends = {backend_.port()}, .pool = "keep_alive.max_idle = 0\n"}};
 };
 
 constexpr std::string_view kGet = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -180,6 +181,61 @@ TEST_F(HttpRelay, LengthsGoOnAsTheNumbersThatTheyAre) {
   EXPECT_EQ(request.Field("Content-Length"), "2");
   EXPECT_EQ(request.body, "hi");
   EXPECT_EQ(client.ReadResponse().body, "ok");
+}
+
+// Connections to backends that are kept (RFC 9112 section 9.2): what nobody has asked for is no
+// answer, and whoever is given the connection next must not take it for one.
+
+TEST(HttpRelayKept, BytesThatNobodyAskedForAreNobodysAnswer) {
+  constexpr std::string_view kStray = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray";
+  for (const bool stray_first : {true, false}) {
+    SCOPED_TRACE(stray_first);
+    RawBackend backend;
+    ProxyProcess proxy(Config{.backends = {backend.port()}, .workers = 1});
+    RawClient client(proxy.port());
+    client.Send(kGet);
+    Stream peer = backend.Accept();
+    static_cast<void>(peer.ReadRequest());
+    peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none");
+    EXPECT_EQ(client.ReadResponse().body, "one");
+    // Both are there when the loop looks next; it deals with the first one first.
+    proxy.Stop();
+    if (stray_first) {
+      peer.Send(kStray);
+    }
+    client.Send(kGet);
+    if (!stray_first) {
+      peer.Send(kStray);
+    }
+    proxy.Continue();
+    ASSERT_TRUE(backend.HasConnection(Millis(5000))) << "the old connection was used again";
+    Stream next = backend.Accept();
+    static_cast<void>(next.ReadRequest());
+    next.Send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo");
+    EXPECT_EQ(client.ReadResponse().body, "two");
+  }
+}
+
+TEST(HttpRelayKept, AConnectionWithBytesBehindItsAnswerServesNobodyElse) {
+  for (const char* answer :
+       {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\noneHTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n0\r\n\r\n"}) {
+    SCOPED_TRACE(answer);
+    RawBackend backend;
+    ProxyProcess proxy(Config{.backends = {backend.port()}, .workers = 1});
+    RawClient client(proxy.port());
+    client.Send(std::string(kGet) + std::string(kGet));
+    Stream peer = backend.Accept();
+    static_cast<void>(peer.ReadRequest());
+    peer.Send(answer);
+    EXPECT_EQ(client.ReadResponse().status / 100, 2);
+    Stream next = backend.Accept();
+    static_cast<void>(next.ReadRequest());
+    static_cast<void>(peer.AwaitEnd());
+    next.Send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo");
+    EXPECT_EQ(client.ReadResponse().body, "two");
+  }
 }
 
 // Expect (RFC 9110 section 10.1.1).
