@@ -92,7 +92,9 @@ void BackendConn::OnRequest(const Message& request) {
   if (answer.silently && request.keep_alive) {
     ledger_.Count(kSilentEnds);
   }
-  spoiled_ = spoiled_ || closes_ || answer.SpoilsConnection();
+  // One that has seen an upgrade may be half of a tunnel to somebody.
+  const bool upgrades = request.Field("upgrade") != nullptr;
+  spoiled_ = spoiled_ || closes_ || upgrades || answer.SpoilsConnection();
 }
 
 void BackendConn::Judge(const Message& request, std::uint64_t id) {

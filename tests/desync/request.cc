@@ -72,6 +72,7 @@ void AddHopByHop(Parts& parts, Dice& dice) {
   parts.lines.push_back(Field("Keep-Alive", "timeout=5", dice));
   parts.lines.push_back(Field("Proxy-Connection", "keep-alive", dice));
   parts.lines.push_back(Field("Trailer", "X-Trailer", dice));
+  parts.lines.push_back(Field("TE", "trailers", dice));
 }
 
 void AddOddValues(Parts& parts, Dice& dice) {
