@@ -435,8 +435,8 @@ TEST(EventStreamsOfABackend, AreNotAnswered503WhenAllOfThemDrain) {
   plain.Send(kAskPlain);
   EXPECT_EQ(plain.ReadResponse().status, 503);
   EXPECT_FALSE(backend.HasConnection(Millis(0)));
-  EXPECT_EQ(proxy.Metric("sluice_http_requests_total{code=\"none\"}"), 1);
-  EXPECT_EQ(proxy.Metric("sluice_http_requests_total{code=\"5xx\"}"), 1);
+  proxy.AwaitMetric("sluice_http_requests_total{code=\"none\"}", 1);
+  proxy.AwaitMetric("sluice_http_requests_total{code=\"5xx\"}", 1);
   // Once it is back, so are they.
   EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/undrain").status, 200);
   EventStream s = Open(RawClient(proxy.port()), backend);

@@ -326,11 +326,11 @@ TEST_F(RewriteTest, AcceptEncodingStaysHereWhenTheAnswerIsToBeRead) {
       "POST /negotiate HTTP/1.1\r\nHost: a\r\naccept-encoding: gzip\r\nAccept: */*\r\n"
       "Accept-Encoding: br\r\n\r\n");
   ForwardFacts facts = Facts();
-  const std::string kept = BackendRequest(head, facts, false);
+  const std::string kept = BackendRequest(head, facts, Passage::kClose);
   EXPECT_NE(kept.find("accept-encoding: gzip\r\n"), std::string::npos) << kept;
   EXPECT_NE(kept.find("Accept-Encoding: br\r\n"), std::string::npos) << kept;
   facts.readable = true;
-  const std::string out = BackendRequest(head, facts, false);
+  const std::string out = BackendRequest(head, facts, Passage::kClose);
   EXPECT_EQ(out.find("ncoding"), std::string::npos) << out;
   EXPECT_NE(out.find("Accept: */*\r\n"), std::string::npos) << out;
 }
