@@ -229,7 +229,7 @@ enum class Panic : std::uint8_t { kTryAll, kRefuse };
 // Connections to the backends of a pool that are kept for further plain requests. The default is
 // below the 5 s after which many servers, Node's among them, close an idle connection themselves.
 struct KeepAlive {
-  std::size_t max_idle = 64;   // for each worker and backend; 0: each serves one request
+  std::size_t max_idle = 256;  // for each worker and backend; 0: each serves one request
   Millis idle_timeout{4'000};  // and what the backend announces, if that is less
 
   bool operator==(const KeepAlive&) const = default;

@@ -1,5 +1,6 @@
 #include "proxy/http/head.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -154,6 +155,23 @@ bool IsHopByHop(FieldId id) noexcept {
     default:
       return false;
   }
+}
+
+bool NamesItsConnection(const Fields& fields) noexcept {
+  constexpr std::array<std::string_view, 3> kNames{"Proxy-Authorization", "WWW-Authenticate",
+                                                   "Proxy-Authenticate"};
+  constexpr std::array<std::string_view, 2> kSchemes{"Negotiate", "NTLM"};
+  return std::any_of(fields.begin(), fields.end(), [&](const Field& field) {
+    const bool is_credential =
+        field.id == FieldId::kAuthorization ||
+        (field.id == FieldId::kOther && std::any_of(kNames.begin(), kNames.end(), [&](auto name) {
+           return EqualsIgnoreCase(field.name, name);
+         }));
+    return is_credential &&
+           std::any_of(kSchemes.begin(), kSchemes.end(), [&](std::string_view scheme) {
+             return EqualsIgnoreCase(field.value.substr(0, scheme.size()), scheme);
+           });
+  });
 }
 
 bool IsNamedByConnection(const Fields& fields, std::string_view name) {

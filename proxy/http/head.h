@@ -123,6 +123,11 @@ void ForEachListElement(const Fields& fields, FieldId id, Visit&& visit);
 // True if a Connection field of `fields` lists `name`.
 [[nodiscard]] bool IsNamedByConnection(const Fields& fields, std::string_view name);
 
+// True if the head has to do with authentication that holds for the connection and not for the
+// message (Negotiate, RFC 4559; NTLM): whoever used such a connection afterwards would be taken for
+// who was authenticated. The schemes of (Proxy-)Authorization and (WWW-, Proxy-)Authenticate.
+[[nodiscard]] bool NamesItsConnection(const Fields& fields) noexcept;
+
 // The value of cookie `name` in the Cookie fields, or an empty view (RFC 6265 section 5.4).
 [[nodiscard]] std::string_view CookieValue(const Fields& fields, std::string_view name) noexcept;
 

@@ -95,8 +95,9 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
   request_done_ = request_framing_ == Framing::kNone ||
                   (request_framing_ == Framing::kLength && request_left_ == 0);
   const config::Pool& pool = core_.pool(facts_).config;
-  const bool keeps =
-      pool.keep_alive.max_idle > 0 && pool.proxy_protocol == config::ProxyProtocol::kOff;
+  const bool keeps = pool.keep_alive.max_idle > 0 &&
+                     pool.proxy_protocol == config::ProxyProtocol::kOff &&
+                     !http::NamesItsConnection(head.fields);
   passage_ = upgrade_ ? Passage::kUpgrade : keeps ? Passage::kKeepAlive : Passage::kClose;
   request_ = BackendRequest(head, forward, passage_);
   progress_ = core_.services.loop.now();
@@ -263,7 +264,8 @@ bool Exchange::Connect() noexcept {
 // Sends the request over a connection that an earlier one has left, if there is one. An upgrade
 // gets a connection of its own.
 bool Exchange::TakeIdle() noexcept {
-  if (passage_ != Passage::kKeepAlive) {
+  // A connection of a later configuration would outlive what its TLS needs of that.
+  if (passage_ != Passage::kKeepAlive || core_.view.get() != core_.services.view.get()) {
     return false;
   }
   const Instant now = core_.services.loop.now();
@@ -681,7 +683,8 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
                     (head.framing == Framing::kChunked || head.framing == Framing::kUntilClose);
   client_keep_alive_ =
       client_keep_alive_ && request_done_ && !client_ended_ && KeepsAlive(core_.services.intake);
-  if (passage_ == Passage::kKeepAlive && head.keep_alive && head.framing != Framing::kUntilClose) {
+  if (passage_ == Passage::kKeepAlive && head.keep_alive && head.framing != Framing::kUntilClose &&
+      !http::NamesItsConnection(head.fields)) {
     idle_for_ = std::min(core_.pool(facts_).config.keep_alive.idle_timeout, AnnouncedIdle(head));
   }
   ClientResponse how;

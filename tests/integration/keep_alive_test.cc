@@ -125,6 +125,27 @@ INSTANTIATE_TEST_SUITE_P(
                    "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 0\r\n\r\n"}),
     [](const auto& one) { return std::string(one.param.name); });
 
+// Authentication that holds for a connection: the next one there would be taken for its user.
+TEST_F(KeepAliveTest, AnAuthenticatedConnectionIsNobodyElses) {
+  for (const char* scheme : {"NTLM TlRMTVNTUAAB", "negotiate YII=", "Negotiate"}) {
+    client_.Send("GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: " + std::string(scheme) +
+                 "\r\n\r\n");
+    Stream own = backend_.Accept();
+    EXPECT_EQ(own.ReadRequest().Field("Connection"), "close");
+    own.Send(kOk);
+    EXPECT_EQ(client_.ReadResponse().body, "ok");
+    own.ExpectEnd();
+  }
+  EXPECT_EQ(Serve(client_, peer_, "GET /b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n").body,
+            "ok");
+  client_.Send(kGet);
+  static_cast<void>(peer_.ReadRequest());
+  peer_.Send("HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nWWW-Authenticate: NTLM\r\n"
+             "Content-Length: 0\r\n\r\n");
+  EXPECT_EQ(client_.ReadResponse().status, 401);
+  peer_.ExpectEnd();
+}
+
 TEST_F(KeepAliveTest, AnAnswerBeforeTheRequestIsCompleteIsTheLast) {
   client_.Send("POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
   static_cast<void>(peer_.ReadHead());
