@@ -47,6 +47,13 @@ std::optional<char> PercentByte(std::string_view text) noexcept {
   return static_cast<char>(value);
 }
 
+// The name that CGI and what has come of it take `lower` for: all that is no letter or digit is one.
+std::string Dashed(std::string lower) {
+  std::replace_if(
+      lower.begin(), lower.end(), [](char c) { return !IsAlpha(c) && !IsDigit(c); }, '-');
+  return lower;
+}
+
 template <class T>
 std::optional<T> Number(std::string_view digits) noexcept {
   T value{};
@@ -393,16 +400,17 @@ Result<std::string> ParseForwardedField(std::string_view text) {
   if (!name) {
     return name;
   }
-  if (std::find(kFraming.begin(), kFraming.end(), *name) != kFraming.end()) {
+  const std::string plain = Dashed(*name);
+  if (std::find(kFraming.begin(), kFraming.end(), plain) != kFraming.end()) {
     return Err(Quoted(text) +
                " says where a message goes or ends, and is of one connection only; "
                "allowed: fields that are passed on as they are");
   }
-  if (std::find(kOurs.begin(), kOurs.end(), *name) != kOurs.end()) {
+  if (std::find(kOurs.begin(), kOurs.end(), plain) != kOurs.end()) {
     return Err(Quoted(text) + " is set by Sluice in any case; allowed: other fields");
   }
   // An application may have its token in the subprotocol; the rest is of the upgrade alone.
-  if (name->starts_with("sec-websocket-") && *name != "sec-websocket-protocol") {
+  if (plain.starts_with("sec-websocket-") && plain != "sec-websocket-protocol") {
     return Err(Quoted(text) +
                " is a part of the upgrade, and the check is none; allowed: other "
                "fields");
@@ -412,7 +420,7 @@ Result<std::string> ParseForwardedField(std::string_view text) {
 
 Result<std::string> ParseCopiedField(std::string_view text) {
   auto name = ParseForwardedField(text);
-  if (name && (name->starts_with("sec-websocket-") || *name == "origin")) {
+  if (name && (Dashed(*name).starts_with("sec-websocket-") || *name == "origin")) {
     return Err(Quoted(text) + " is what the request was checked by; allowed: other fields");
   }
   return name;
@@ -709,6 +717,7 @@ Result<std::string> ParseChangedField(std::string_view text) {
       Kept{"trailer", kHop},
       Kept{"transfer-encoding", kHop},
       Kept{"upgrade", kHop},
+      Kept{"expect", "asks whether content may come, which Sluice passes on as it is"},
       Kept{"content-length", "tells where content ends, which Sluice finds out itself"},
       Kept{"host", "is what routes are chosen by, and backends have to see the same"},
       Kept{"sec-websocket-", "is a part of the WebSocket handshake, which Sluice checks"},
@@ -721,7 +730,7 @@ Result<std::string> ParseChangedField(std::string_view text) {
     return Err(Quoted(text) +
                " is not the name of a field; allowed: letters, digits and !#$%&'*+-.^_`|~");
   }
-  const std::string lower = Lower(text);
+  const std::string lower = Dashed(Lower(text));
   for (const Kept& kept : kKept) {
     if (kept.name.back() == '-' ? lower.starts_with(kept.name) : lower == kept.name) {
       return Err(Quoted(text) + " " + std::string(kept.why) + "; allowed: any other field");

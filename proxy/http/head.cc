@@ -63,6 +63,11 @@ constexpr unsigned char Lower(char c) noexcept {
   return u >= 'A' && u <= 'Z' ? static_cast<unsigned char>(u | 0x20) : u;
 }
 
+constexpr bool IsLetterOrDigit(char c) noexcept {
+  const unsigned char lower = Lower(c);
+  return (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9');
+}
+
 constexpr bool IsBlank(char c) noexcept {
   return c == ' ' || c == '\t';
 }
@@ -101,6 +106,13 @@ bool EqualsIgnoreCase(std::string_view a, std::string_view b) noexcept {
     }
   }
   return true;
+}
+
+bool MayBeTakenFor(std::string_view name, std::string_view other) noexcept {
+  return name.size() == other.size() &&
+         std::equal(name.begin(), name.end(), other.begin(), [](char a, char b) {
+           return Lower(a) == Lower(b) || !(IsLetterOrDigit(a) || IsLetterOrDigit(b));
+         });
 }
 
 FieldId IdOf(std::string_view name) noexcept {

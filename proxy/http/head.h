@@ -102,6 +102,10 @@ struct ResponseHead {
 
 [[nodiscard]] bool EqualsIgnoreCase(std::string_view a, std::string_view b) noexcept;  // ASCII
 
+// True when the field name `name` is the same as `other` to CGI (RFC 3875 section 4.1.18) and what
+// has come of it, to whom all that is no letter or digit is one: "X_User" or "x.user" for "X-User".
+[[nodiscard]] bool MayBeTakenFor(std::string_view name, std::string_view other) noexcept;
+
 // The first field of that name, or null. The pointer lives as long as `fields`.
 [[nodiscard]] const Field* Find(const Fields& fields, FieldId id) noexcept;
 

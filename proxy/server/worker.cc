@@ -292,7 +292,7 @@ void Worker::StartBackendDrain(const std::shared_ptr<BackendDrain>& drain) {
   const bool posted = loop_.Post([this, drain] {
     DropCloser([&](const BackendCloser& closer) { return closer.drain()->state == drain->state; });
     const balance::BackendState* state = drain->state.get();
-    idle_conns_.CloseTo(*state);
+    idle_conns_.CloseTo(state);
     std::vector<session::Session*> mine;
     for (const Held& held : sessions_) {
       if (held.session->backend_state() == state && held.session->lasting()) {

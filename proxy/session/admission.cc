@@ -51,12 +51,13 @@ bool IsOwnCookie(const routing::AffinityRule& rule, const Route& route) noexcept
 }
 
 // Takes the first affinity key that is present.
-void ChooseKey(const http::RequestHead& head, const Route& route, std::string_view client_ip,
-               Admission& admission) {
+void FindKey(const http::RequestHead& head, const Route& route, std::string_view client_ip,
+             Admission& admission) {
   const std::string& own_cookie = route.config.affinity_cookie;
   admission.issue_cookie = !own_cookie.empty() && CookieValue(head.fields, own_cookie).empty();
   std::string_view key = client_ip;
   admission.key_source = "ip";
+  admission.sticky = false;
   bool awaits_cookie = false;  // the rule of the cookie that is to be issued was passed
   for (const routing::AffinityRule& rule : route.affinity) {
     if (rule.source == routing::AffinityRule::Source::kIp) {
@@ -193,13 +194,20 @@ Admission Admit(const http::RequestHead& head, const Snapshot& snapshot, Intake 
     admission.offer = std::move(verdict.offer);
   }
 
-  ChooseKey(head, route, client_ip, admission);
+  ChooseKey(head, snapshot, client_ip, now, admission);
+  return admission;
+}
+
+void ChooseKey(const http::RequestHead& head, const Snapshot& snapshot, std::string_view client_ip,
+               Instant now, Admission& admission) {
+  const Route& route = snapshot.routes[*admission.route];
+  FindKey(head, route, client_ip, admission);
+  admission.learned.reset();
   if (route.learned) {
     FindLearned(head, snapshot, route, now, admission);
     // Who brings a token of the backend is not given one: a poll of a session is not looked at.
     admission.may_teach = !admission.upgrade && !admission.learned && MayTeach(head, route);
   }
-  return admission;
 }
 
 }  // namespace sluice::session

@@ -48,6 +48,12 @@ struct Admission {
 [[nodiscard]] Admission Admit(const http::RequestHead& head, const Snapshot& snapshot,
                               Intake intake, std::string_view client_ip, Instant now);
 
+// Chooses by what the request is to stay on one backend: the affinity key, or a token that was
+// learned. The last part of what Admit does; may be done anew when fields have come to the head.
+// REQUIRES: `admission` has a route of `snapshot` and no refusal.
+void ChooseKey(const http::RequestHead& head, const Snapshot& snapshot, std::string_view client_ip,
+               Instant now, Admission& admission);
+
 // A whole Retry-After field of `least` to `least` + 4 seconds, drawn: clients that were refused
 // together do not come back together.
 [[nodiscard]] std::string RetryAfter(Random& random, unsigned least = 1);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proxy/net/socket.h"
+#include "proxy/session/idle_conns.h"
 
 namespace sluice::session {
 namespace {
@@ -15,6 +16,12 @@ using net::IoStatus;
 // Of the answer. A page that says why somebody may not come in is smaller.
 constexpr std::size_t kMostContent = 64 * 1024;
 
+// Connections that wait for the next question of one route.
+constexpr std::size_t kMostIdle = 16;
+
+// Node.js, the most impatient of the usual servers, ends a connection after 5 s of silence.
+constexpr Millis kIdleTime{4'000};
+
 constexpr std::size_t kRead = 16 * 1024;
 
 // As many as a session takes of a backend.
@@ -25,19 +32,33 @@ constexpr unsigned kMostInterim = 16;
 void AuthCall::Start(std::string request, Millis timeout) noexcept {
   request_ = std::move(request);
   timer_.Arm<&AuthCall::OnTimeout>(services_.loop.base(), timeout, this);
-  conn_ = services_.auth_conns.Take(server_, *this);
-  reused_ = conn_ != nullptr;
-  if (reused_) {
-    SendRequest();
-  } else {
+  if (!TakeIdle()) {
     Connect();
   }
+}
+
+// Asks over a connection that an earlier question has left, if there is one.
+bool AuthCall::TakeIdle() noexcept {
+  if (core_.view.get() != services_.view.get()) {
+    return false;  // those that wait are of another configuration
+  }
+  conn_ = services_.idle_conns->Take(route_.state.get(), *this, services_.loop.now());
+  if (!conn_) {
+    return false;
+  }
+  reused_ = true;
+  SendRequest();
+  return true;
 }
 
 void AuthCall::Connect() noexcept {
   stage_ = Stage::kConnecting;
   reused_ = false;
-  auto fd = net::StartConnect(server_);
+  auto fd = net::StartConnect(route_.auth);
+  if (!fd && net::IsOwnShortage(fd.error().sys_errno) && !services_.idle_conns->empty()) {
+    services_.idle_conns->Clear();
+    fd = net::StartConnect(route_.auth);
+  }
   if (!fd) {
     Fail(AuthResult::kUnreachable, "it cannot be connected to");
     return;
@@ -199,12 +220,18 @@ void AuthCall::Cancel() noexcept {
 }
 
 void AuthCall::OnWholeAnswer(bool reusable) noexcept {
-  if (reusable && conn_->pending() == 0 && !conn_->write_failed()) {
-    services_.auth_conns.Keep(server_, std::move(conn_));
+  if (reusable && MayKeepConn()) {
+    services_.idle_conns->Keep(route_.state.get(), std::move(conn_),
+                               {services_.loop.now() + kIdleTime, kMostIdle});
   }
   Cancel();
   const int status = head().status;
   sink_.OnAuthCallDone(status < 300 ? AuthResult::kAllowed : AuthResult::kDenied);
+}
+
+bool AuthCall::MayKeepConn() const noexcept {
+  return conn_->pending() == 0 && !conn_->write_failed() && !conn_->read_ended() &&
+         core_.view.get() == services_.view.get();
 }
 
 void AuthCall::Fail(AuthResult result, std::string_view why) noexcept {

@@ -18,8 +18,7 @@
 #include "proxy/http/chunked.h"
 #include "proxy/http/parser.h"
 #include "proxy/metrics/blocks.h"
-#include "proxy/session/auth_conns.h"
-#include "proxy/session/services.h"
+#include "proxy/session/core.h"
 
 namespace sluice::session {
 
@@ -35,10 +34,14 @@ class AuthCallSink {
 
 class AuthCall final : private net::ConnSink {
  public:
-  // `limits`: of the answer's head. `sink` outlives the call.
-  AuthCall(Services& services, const net::Address& server, const http::HeadLimits& limits,
-           AuthCallSink& sink)
-      : services_(services), server_(server), sink_(sink), parser_(limits) {}
+  // Asks the auth server of `route`, which is of core's view. Both are used until the report, the
+  // sink as well.
+  AuthCall(const Core& core, const Route& route, AuthCallSink& sink)
+      : services_(core.services),
+        core_(core),
+        route_(route),
+        sink_(sink),
+        parser_(core.view->snapshot->head_limits) {}
   ~AuthCall() { Cancel(); }
 
   AuthCall(const AuthCall&) = delete;
@@ -64,6 +67,7 @@ class AuthCall final : private net::ConnSink {
   void OnWritable(net::Conn& conn) noexcept override;
   void OnConnected(net::Conn& conn, int error) noexcept override;
 
+  [[nodiscard]] bool TakeIdle() noexcept;
   void Connect() noexcept;
   void SendRequest() noexcept;
   void TakeHead(Bytes bytes) noexcept;
@@ -73,11 +77,13 @@ class AuthCall final : private net::ConnSink {
   void OnTimeout(short what) noexcept;
   void DropConn() noexcept;
   void OnWholeAnswer(bool reusable) noexcept;
+  [[nodiscard]] bool MayKeepConn() const noexcept;
   void Fail(metrics::AuthResult result, std::string_view why) noexcept;
   void FailAnswer(std::string_view why) noexcept { Fail(metrics::AuthResult::kBadAnswer, why); }
 
   Services& services_;
-  const net::Address& server_;
+  const Core& core_;
+  const Route& route_;
   AuthCallSink& sink_;
   std::unique_ptr<net::Conn> conn_;  // null: none now
   net::Timer timer_;

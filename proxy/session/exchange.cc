@@ -269,14 +269,7 @@ bool Exchange::TakeIdle() noexcept {
     return false;
   }
   const Instant now = core_.services.loop.now();
-  while (auto conn = core_.services.idle_conns->Take(*core_.leg_count.state(), conn_sink_, now)) {
-    // An end, or bytes that nobody has asked for, may be there without their event having been dealt
-    // with: this request would take them for its answer.
-    if (conn->HasInput()) {
-      conn->Close();
-      core_.services.loop.Bury(std::move(conn));
-      continue;
-    }
+  if (auto conn = core_.services.idle_conns->Take(core_.leg_count.state(), conn_sink_, now)) {
     core_.backend = std::move(conn);
     core_.backend_block(facts_).reused.Add();
     reused_ = true;
@@ -903,9 +896,11 @@ bool Exchange::MayKeepBackend() const noexcept {
 
 void Exchange::KeepBackend() noexcept {
   core_.backend->ResumeRead(net::Pause::kPeerFull);
-  core_.services.idle_conns->Keep(*core_.leg_count.state(), core_.backend_block(facts_).idle,
-                                  std::move(core_.backend), core_.services.loop.now() + idle_for_,
-                                  core_.pool(facts_).config.keep_alive.max_idle);
+  const balance::BackendState* backend = core_.leg_count.state();
+  core_.services.idle_conns->Keep(
+      backend, std::move(core_.backend),
+      {core_.services.loop.now() + idle_for_, core_.pool(facts_).config.keep_alive.max_idle,
+       &core_.backend_block(facts_).idle, backend});
 }
 
 // Gives the client connection back. REQUIRES: Abandon() was called.

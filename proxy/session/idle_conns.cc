@@ -5,13 +5,21 @@
 #include <utility>
 
 namespace sluice::session {
+namespace {
 
-void IdleConns::Keep(const balance::BackendState& backend, metrics::Gauge& gauge,
-                     std::unique_ptr<net::Conn> conn, Instant until, std::size_t most) noexcept {
-  Idle idle{std::move(conn), &gauge, until};
-  gauge.Add(1);
-  std::vector<Idle>& list = idle_[&backend];
-  if (list.size() >= most || !backend.IsInService()) {
+bool IsOut(const balance::BackendState* backend) noexcept {
+  return backend != nullptr && !backend->IsInService();
+}
+
+}  // namespace
+
+void IdleConns::Keep(Key key, std::unique_ptr<net::Conn> conn, const Terms& terms) noexcept {
+  Idle idle{std::move(conn), terms.until, terms.gauge, terms.backend};
+  if (idle.gauge != nullptr) {
+    idle.gauge->Add(1);
+  }
+  std::vector<Idle>& list = idle_[key];
+  if (list.size() >= terms.most || IsOut(terms.backend)) {
     Close(idle);
     return;
   }
@@ -19,9 +27,8 @@ void IdleConns::Keep(const balance::BackendState& backend, metrics::Gauge& gauge
   list.push_back(std::move(idle));
 }
 
-std::unique_ptr<net::Conn> IdleConns::Take(const balance::BackendState& backend,
-                                           net::ConnSink& sink, Instant now) noexcept {
-  const auto found = idle_.find(&backend);
+std::unique_ptr<net::Conn> IdleConns::Take(Key key, net::ConnSink& sink, Instant now) noexcept {
+  const auto found = idle_.find(key);
   if (found == idle_.end()) {
     return nullptr;
   }
@@ -29,8 +36,12 @@ std::unique_ptr<net::Conn> IdleConns::Take(const balance::BackendState& backend,
   while (!list.empty()) {
     Idle newest = std::move(list.back());
     list.pop_back();
-    if (newest.until > now) {
-      newest.gauge->Add(-1);
+    // An end, or bytes that nobody has asked for, may be there without their event having been dealt
+    // with: the next request would take them for its answer.
+    if (newest.until > now && !newest.conn->HasInput()) {
+      if (newest.gauge != nullptr) {
+        newest.gauge->Add(-1);
+      }
       newest.conn->ReportTo(sink);
       return std::move(newest.conn);
     }
@@ -41,14 +52,14 @@ std::unique_ptr<net::Conn> IdleConns::Take(const balance::BackendState& backend,
 
 void IdleConns::Sweep(Instant now) noexcept {
   for (auto entry = idle_.begin(); entry != idle_.end();) {
-    const bool in_service = entry->first->IsInService();
-    CloseIf(entry->second, [&](const Idle& idle) { return !in_service || idle.until <= now; });
+    CloseIf(entry->second,
+            [now](const Idle& idle) { return IsOut(idle.backend) || idle.until <= now; });
     entry = entry->second.empty() ? idle_.erase(entry) : std::next(entry);
   }
 }
 
-void IdleConns::CloseTo(const balance::BackendState& backend) noexcept {
-  if (const auto found = idle_.find(&backend); found != idle_.end()) {
+void IdleConns::CloseTo(Key key) noexcept {
+  if (const auto found = idle_.find(key); found != idle_.end()) {
     CloseIf(found->second, [](const Idle&) { return true; });
     idle_.erase(found);
   }
@@ -63,14 +74,22 @@ void IdleConns::Clear() noexcept {
 
 // The list stays, if only an empty one: Sweep takes it off.
 void IdleConns::Drop(const net::Conn& conn) noexcept {
-  for (auto& entry : idle_) {
-    CloseIf(entry.second, [&conn](const Idle& idle) { return idle.conn.get() == &conn; });
+  for (auto& [key, list] : idle_) {
+    const auto found = std::find_if(
+        list.begin(), list.end(), [&conn](const Idle& idle) { return idle.conn.get() == &conn; });
+    if (found != list.end()) {
+      Close(*found);
+      list.erase(found);
+      return;
+    }
   }
 }
 
 // Its event may be on the stack.
 void IdleConns::Close(Idle& idle) noexcept {
-  idle.gauge->Add(-1);
+  if (idle.gauge != nullptr) {
+    idle.gauge->Add(-1);
+  }
   idle.conn->Close();
   loop_.Bury(std::move(idle.conn));
 }

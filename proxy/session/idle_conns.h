@@ -1,5 +1,6 @@
-// Connections to backends that wait for their next request: kept behind an answer that was complete,
-// handed to the next plain request for the same backend. One per worker, used in its thread only.
+// Connections that wait for their next request: to backends, kept behind an answer that was complete
+// and handed to the next plain request for the same backend, and to auth servers, for the next
+// question of the same route. One per worker, used in its thread only.
 //
 // Whatever happens to an idle connection, bytes, an end or an error, ends it: nobody has asked for
 // anything. The newest is handed out first, so that a crowd that was needed once runs out.
@@ -20,23 +21,34 @@ namespace sluice::session {
 
 class IdleConns final : private net::ConnSink {
  public:
+  // What a connection leads to: the address of the state that a backend, or a route with an auth
+  // server, has in the worker's view. It is not looked at.
+  using Key = const void*;
+
+  // On what terms one is kept. What is pointed to has to live until it is taken or closed, see
+  // Clear.
+  struct Terms {
+    Instant until{};
+    std::size_t most = 0;                            // that wait under one key
+    metrics::Gauge* gauge = nullptr;                 // counts it, unless null
+    const balance::BackendState* backend = nullptr;  // closed when out of service, unless null
+  };
+
   explicit IdleConns(net::Loop& loop) noexcept : loop_(loop) {}
 
-  // Keeps a connection until `until`, unless `most` of that backend wait already or the backend is
-  // out of service: then it is closed. `gauge` counts it; both references have to live until it is
-  // taken or closed, see Clear. REQUIRES: the conn is open, nothing is pending or unread.
-  void Keep(const balance::BackendState& backend, metrics::Gauge& gauge,
-            std::unique_ptr<net::Conn> conn, Instant until, std::size_t most) noexcept;
+  // Keeps a connection, or closes it when the terms are not met. REQUIRES: the conn is open, nothing
+  // is pending.
+  void Keep(Key key, std::unique_ptr<net::Conn> conn, const Terms& terms) noexcept;
 
-  // One to that backend which from here on reports to `sink`; null when there is none. It may be
-  // ending already without our having been told.
-  [[nodiscard]] std::unique_ptr<net::Conn> Take(const balance::BackendState& backend,
-                                                net::ConnSink& sink, Instant now) noexcept;
+  // One that has no input, which from here on reports to `sink`; null when there is none. Its end
+  // may be on its way.
+  [[nodiscard]] std::unique_ptr<net::Conn> Take(Key key, net::ConnSink& sink,
+                                                Instant now) noexcept;
 
   // Closes those whose time is over or whose backend is out of service.
   void Sweep(Instant now) noexcept;
 
-  void CloseTo(const balance::BackendState& backend) noexcept;
+  void CloseTo(Key key) noexcept;
 
   // Closes all: before the view that they belong to goes away.
   void Clear() noexcept;
@@ -46,8 +58,9 @@ class IdleConns final : private net::ConnSink {
  private:
   struct Idle {
     std::unique_ptr<net::Conn> conn;
-    metrics::Gauge* gauge = nullptr;
     Instant until{};
+    metrics::Gauge* gauge = nullptr;
+    const balance::BackendState* backend = nullptr;
   };
 
   // net::ConnSink
@@ -57,12 +70,12 @@ class IdleConns final : private net::ConnSink {
 
   void Drop(const net::Conn& conn) noexcept;
   void Close(Idle& idle) noexcept;
-  // Closes those that `matches` says, of one backend.
+  // Closes those that `matches` says, of one key.
   template <class Matches>
   void CloseIf(std::vector<Idle>& list, Matches matches) noexcept;
 
   net::Loop& loop_;
-  std::unordered_map<const balance::BackendState*, std::vector<Idle>> idle_;  // the newest last
+  std::unordered_map<Key, std::vector<Idle>> idle_;  // the newest last
 };
 
 }  // namespace sluice::session

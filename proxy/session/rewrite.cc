@@ -66,21 +66,22 @@ bool IsReplaced(FieldId id) noexcept {
   }
 }
 
-// True for what the route takes off.
+// True for what the route takes off, also when it is spelled in another way: it is not wanted behind
+// here.
 bool IsRemoved(const HeadChange& change, const http::Field& field) noexcept {
   return !change.removed.empty() &&
          std::any_of(change.removed.begin(), change.removed.end(), [&](const std::string& name) {
-           return http::EqualsIgnoreCase(name, field.name);
+           return http::MayBeTakenFor(field.name, name);
          });
 }
 
 // What others believe about the client as they believe the fields above. Of a peer that is not
-// trusted no copy goes further.
+// trusted no copy goes further, nor what may be taken for one.
 bool SpeaksForTheClient(const http::Field& field) noexcept {
   constexpr std::string_view kPrefix = "X-Forwarded-";
   return field.id == FieldId::kOther &&
-         (http::EqualsIgnoreCase(field.name.substr(0, kPrefix.size()), kPrefix) ||
-          http::EqualsIgnoreCase(field.name, "X-Real-IP"));
+         (http::MayBeTakenFor(field.name.substr(0, kPrefix.size()), kPrefix) ||
+          http::MayBeTakenFor(field.name, "X-Real-IP"));
 }
 
 // All fields of that name as one list, with ", " behind it unless it is empty.
@@ -238,11 +239,12 @@ std::string AuthRequest(const http::RequestHead& head, const ForwardFacts& facts
   out.reserve(1024);
   out.append("GET ").append(auth.target).append(" HTTP/1.1\r\n");
   AppendField(out, "Host", auth.authority);
+  const Filter filter(head.fields);  // as for the backend: both see the same request
   for (const http::Field& field : head.fields) {
     const bool wanted = std::any_of(
         auth.forward.begin(), auth.forward.end(),
         [&](const std::string& name) { return http::EqualsIgnoreCase(field.name, name); });
-    if (wanted && (facts.peer_trusted || !SpeaksForTheClient(field))) {
+    if (wanted && !filter.Drops(field) && (facts.peer_trusted || !SpeaksForTheClient(field))) {
       AppendField(out, field.name, field.value);
     }
   }

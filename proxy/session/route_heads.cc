@@ -12,8 +12,8 @@ namespace {
 
 // What Sluice writes into its own answers, from what it knows about them.
 bool IsOfOwnAnswer(std::string_view name) noexcept {
-  constexpr std::array<std::string_view, 5> kNames{"Allow", "Cache-Control", "Content-Type",
-                                                   "Location", "Retry-After"};
+  constexpr std::array<std::string_view, 6> kNames{"Allow",    "Cache-Control", "Content-Type",
+                                                   "Location", "Retry-After",   "WWW-Authenticate"};
   return std::any_of(kNames.begin(), kNames.end(),
                      [name](std::string_view own) { return http::EqualsIgnoreCase(own, name); });
 }

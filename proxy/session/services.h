@@ -17,7 +17,6 @@
 #include "proxy/log/access_log.h"
 #include "proxy/metrics/blocks.h"
 #include "proxy/net/loop.h"
-#include "proxy/session/auth_conns.h"
 #include "proxy/session/ip_table.h"
 #include "proxy/session/snapshot.h"
 #include "proxy/tls/client_context.h"
@@ -176,7 +175,6 @@ struct Services {
   std::unordered_map<std::uint64_t, Introduction> introductions{};
   // The same: when what an auth server has allowed them ends.
   std::unordered_map<std::uint64_t, Instant> auth_expiries{};
-  AuthConns auth_conns{loop};
 };
 
 }  // namespace sluice::session

@@ -533,13 +533,17 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
       return Refuse(head, *limit) ? Taken::kAnswered : Taken::kElsewhere;
     }
   }
+  if (!admission.upgrade) {
+    http_count_.Begin(core_.route_block(facts_));
+  }
   const std::optional<config::Auth>& auth = core_.route(facts_).config.auth;
   if (!auth) {
     BeginExchange(head, ForwardFactsOf(sender), std::move(admission), bytes);
   } else if (admission.upgrade || auth->on == config::AuthOn::kAll) {
-    BeginCheck(head, head_bytes, sender, admission.upgrade, bytes);
+    BeginCheck(head, head_bytes, sender, std::move(admission), bytes);
   } else {
-    GoOn(head, sender.request_id, {}, bytes);  // nobody is asked, and nobody says who it is
+    // Nobody is asked, and nobody says who it is.
+    GoOn(head, sender, std::move(admission), {}, bytes);
   }
   return Taken::kElsewhere;
 }
@@ -671,9 +675,6 @@ ForwardFacts Session::ForwardFactsOf(const Sender& sender) const noexcept {
 void Session::BeginExchange(const http::RequestHead& head, const ForwardFacts& forward,
                             Admission admission, Bytes rest) noexcept {
   admission.last = IsLastRequest();
-  if (!admission.upgrade) {
-    http_count_.Begin(core_.route_block(facts_));
-  }
   phase_ = Phase::kExchange;
   ExchangeSink& sink = *this;  // privately ours: make_unique could not convert it
   net::ConnSink& conn_sink = *this;
@@ -993,6 +994,7 @@ void Session::Cut(std::string_view why) noexcept {
   forced_ = phase_ != Phase::kClosed && phase_ != Phase::kLinger;
   switch (phase_) {
     case Phase::kAuth:
+      CountUnchecked(metrics::UpgradeOutcome::kDraining);
       EndCheck(why);
       break;
     case Phase::kExchange:

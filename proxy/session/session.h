@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -153,21 +154,32 @@ class Session final : public net::Mortal,
     bool may_leave = false;   // so far it is no fault if the connection ends
   };
 
+  // Who sent a request, as it is told to backends, hashed and logged.
+  struct Sender {
+    std::string peer_ip;
+    std::string client_ip;  // behind a trusted proxy it is not the peer
+    bool peer_trusted = false;
+    IdText made_id{};
+    std::string_view request_id;  // into the head, or made_id
+  };
+
   // A request that an auth server is asked about. Its head is kept as it came and parsed again
   // afterwards, since the views of the first time die with the call that read it.
   struct Checking final : net::Mortal, private AuthCallSink {
-    Checking(Session& its_session, Bytes head_bytes, Bytes rest);
+    Checking(Session& its_session, Bytes head_bytes, const Sender& its_sender,
+             Admission its_admission, Bytes rest);
 
     void OnAuthCallDone(metrics::AuthResult result) noexcept override { session.OnChecked(result); }
 
     Session& session;
     std::string head;
-    std::string held;        // what the client has sent behind it
-    std::string request_id;  // made, or the client's own
+    std::string held;  // what the client has sent behind it
+    Admission admission;
+    Sender sender;
+    std::string request_id;  // what that of `sender` is a view of
     net::Buffered buffered;  // both of the head and of what is held
     Instant began;
     AuthCall call;
-    bool upgrade = false;
     bool has_content = false;
   };
 
@@ -176,15 +188,6 @@ class Session final : public net::Mortal,
 
     Instant began;
     std::size_t pending;  // what waited for the client at the last deadline
-  };
-
-  // Who sent a request, as it is told to backends, hashed and logged.
-  struct Sender {
-    std::string peer_ip;
-    std::string client_ip;  // behind a trusted proxy it is not the peer
-    bool peer_trusted = false;
-    IdText made_id{};
-    std::string_view request_id;  // into the head, or made_id
   };
 
   enum class Taken : std::uint8_t {
@@ -243,15 +246,16 @@ class Session final : public net::Mortal,
   void BeginExchange(const http::RequestHead& head, const ForwardFacts& forward,
                      Admission admission, Bytes rest) noexcept;
   void BeginCheck(const http::RequestHead& head, Bytes head_bytes, const Sender& sender,
-                  bool upgrade, Bytes rest) noexcept;
+                  Admission admission, Bytes rest) noexcept;
   void ReadWhileChecking() noexcept;
+  void CountUnchecked(metrics::UpgradeOutcome outcome) noexcept;
   void EndCheckForClient() noexcept;
   void EndCheck(std::string_view why) noexcept;
-  [[nodiscard]] http::RequestParser ParseAgain(const Checking& work) const;
+  [[nodiscard]] std::optional<http::RequestParser> ParseAgain(const Checking& work) noexcept;
   void OnChecked(metrics::AuthResult result) noexcept;
   void NoteAuthFailure(std::string_view why) noexcept;
-  void GoOn(const http::RequestHead& head, std::string_view request_id, const http::Fields& answer,
-            Bytes rest) noexcept;
+  void GoOn(const http::RequestHead& head, const Sender& sender, Admission admission,
+            const http::Fields& answer, Bytes rest) noexcept;
   void RefuseLate(const http::RequestHead& head, Checking& work, Refusal refusal) noexcept;
   void RelayDenial(const http::RequestHead& head, Checking& work) noexcept;
   void DrainCheck(bool refuse_upgrade) noexcept;

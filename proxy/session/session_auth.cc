@@ -21,13 +21,9 @@ bool IsNamed(const http::Field& field, const std::vector<std::string>& names) {
   });
 }
 
-// Also by a name that CGI and what has come of it take for one of these: "X_User" for "x-user".
 bool MayBeTakenFor(const http::Field& field, const std::vector<std::string>& names) {
-  std::string name(field.name);
-  std::replace(name.begin(), name.end(), '_', '-');
-  return std::any_of(names.begin(), names.end(), [&](std::string other) {
-    std::replace(other.begin(), other.end(), '_', '-');
-    return http::EqualsIgnoreCase(name, other);
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return http::MayBeTakenFor(field.name, name);
   });
 }
 
@@ -49,37 +45,45 @@ std::optional<Instant> ExpiryOf(const http::ResponseHead& answer, std::string_vi
   }
   const milliseconds left =
       *at - std::chrono::floor<milliseconds>(std::chrono::system_clock::now());
+  if (left <= milliseconds(0)) {
+    return Instant::min();  // how long ago may be more than an Instant reaches back
+  }
   return left > kNever ? Instant::max() : Now() + left;
 }
 
 }  // namespace
 
-Session::Checking::Checking(Session& its_session, Bytes head_bytes, Bytes rest)
+Session::Checking::Checking(Session& its_session, Bytes head_bytes, const Sender& its_sender,
+                            Admission its_admission, Bytes rest)
     : session(its_session),
       head(AsText(head_bytes)),
       held(AsText(rest)),
+      admission(std::move(its_admission)),
+      sender(its_sender),
+      request_id(sender.request_id),
       buffered(its_session.core_.services.loop),
       began(Now()),
-      call(its_session.core_.services, its_session.core_.route(its_session.facts_).auth,
-           its_session.core_.view->snapshot->head_limits, *this) {
+      call(its_session.core_, its_session.core_.route(its_session.facts_), *this) {
+  sender.request_id = request_id;
   buffered.Set(head.size() + held.size());
 }
 
 void Session::BeginCheck(const http::RequestHead& head, Bytes head_bytes, const Sender& sender,
-                         bool upgrade, Bytes rest) noexcept {
+                         Admission admission, Bytes rest) noexcept {
   core_.timer.Cancel();  // the call has a deadline of its own
   phase_ = Phase::kAuth;
-  auto work = std::make_unique<Checking>(*this, head_bytes, rest);
-  work->request_id = sender.request_id;
-  work->upgrade = upgrade;
+  const bool upgrade = admission.upgrade;
+  auto work = std::make_unique<Checking>(*this, head_bytes, sender, std::move(admission), rest);
   work->has_content = http::HasContent(head);
   if (work->has_content || work->held.size() >= core_.config().limits.early_data) {
     core_.client.PauseRead(net::Pause::kHandshake);  // it waits in the kernel
   }
   AuthCall& call = work->call;
   work_ = std::move(work);
-  const config::Auth& auth = *core_.route(facts_).config.auth;
-  call.Start(AuthRequest(head, ForwardFactsOf(sender), auth), auth.timeout);
+  const config::Route& route = core_.route(facts_).config;
+  call.Start(AuthRequest(head, ForwardFactsOf(sender), *route.auth),
+             upgrade ? std::min(route.auth->timeout, route.handshake_timeout)
+                     : route.auth->timeout);
 }
 
 // What comes now is for later. A bounded piece of it is held, mainly to see the client leave.
@@ -98,7 +102,7 @@ void Session::ReadWhileChecking() noexcept {
       work.buffered.Set(work.head.size() + work.held.size());
       break;
     case net::IoStatus::kEof:
-      if (work.upgrade) {
+      if (work.admission.upgrade) {
         EndCheckForClient();
       }
       // A client that has only finished its own direction still waits for the answer.
@@ -111,10 +115,15 @@ void Session::ReadWhileChecking() noexcept {
   }
 }
 
-void Session::EndCheckForClient() noexcept {
-  if (checking().upgrade) {
-    core_.route_block(facts_).upgrades[UpgradeOutcome::kClientGone].Add();
+// What ends before the auth server has answered, if it is an upgrade.
+void Session::CountUnchecked(UpgradeOutcome outcome) noexcept {
+  if (checking().admission.upgrade) {
+    core_.route_block(facts_).upgrades[outcome].Add();
   }
+}
+
+void Session::EndCheckForClient() noexcept {
+  CountUnchecked(UpgradeOutcome::kClientGone);
   EndCheck("broken");
 }
 
@@ -125,11 +134,18 @@ void Session::EndCheck(std::string_view why) noexcept {
   Close();
 }
 
-// The head of the request that is checked. Its views are into `work`.
-http::RequestParser Session::ParseAgain(const Checking& work) const {
-  http::RequestParser parser(core_.view->snapshot->head_limits);
-  [[maybe_unused]] const ParseStatus status = parser.Parse(work.head);
-  assert(status == ParseStatus::kDone);
+// The head of the request that was checked. Its views are into `work`. It was within the limits of
+// its day, which need not be those of the view: that is of the instant when the head was whole.
+// Without a head the session has ended.
+std::optional<http::RequestParser> Session::ParseAgain(const Checking& work) noexcept {
+  const std::size_t any = work.head.size();
+  std::optional<http::RequestParser> parser(http::HeadLimits{any, any, any});
+  if (parser->Parse(work.head) != ParseStatus::kDone) {
+    assert(false);  // it was parsed once
+    LogRequest("broken");
+    Close();
+    parser.reset();
+  }
   return parser;
 }
 
@@ -156,20 +172,24 @@ void Session::OnChecked(AuthResult result) noexcept {
   metrics::RouteBlock& block = core_.route_block(facts_);
   block.auth_checks[result].Add();
   block.auth_seconds.Observe(std::chrono::duration<double>(Now() - work.began).count());
-  const http::RequestParser parser = ParseAgain(work);
+  const auto parser = ParseAgain(work);
+  if (!parser) {
+    return;
+  }
   if (result == AuthResult::kAllowed) {
-    GoOn(parser.head(), work.request_id, work.call.head().fields, AsBytes(work.held));
+    GoOn(parser->head(), work.sender, std::move(work.admission), work.call.head().fields,
+         AsBytes(work.held));
   } else if (expired) {
     // RFC 9110 section 15.5.2 wants a challenge; this one makes no browser ask for a password.
-    RefuseLate(parser.head(), work,
+    RefuseLate(parser->head(), work,
                Refusal{401, "What was allowed to this request has expired.",
                        "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n", "auth_denied",
                        UpgradeOutcome::kAuthDenied, 0});
   } else if (result == AuthResult::kDenied) {
-    RelayDenial(parser.head(), work);
+    RelayDenial(parser->head(), work);
   } else {
     NoteAuthFailure(failure);
-    RefuseLate(parser.head(), work,
+    RefuseLate(parser->head(), work,
                Refusal{503, "It cannot be checked now whether this request is allowed.", "",
                        "auth_unavailable", UpgradeOutcome::kAuthUnavailable, 1});
   }
@@ -185,7 +205,7 @@ void Session::NoteAuthFailure(std::string_view why) noexcept {
 
 // A request of a route with auth goes on to a backend, which believes the fields that auth.copy
 // names: those of the client are dropped, those of `answer` put in.
-void Session::GoOn(const http::RequestHead& head, std::string_view request_id,
+void Session::GoOn(const http::RequestHead& head, const Sender& sender, Admission admission,
                    const http::Fields& answer, Bytes rest) noexcept {
   const std::vector<std::string>& copy = core_.route(facts_).config.auth->copy;
   http::RequestHead own = head;
@@ -198,14 +218,8 @@ void Session::GoOn(const http::RequestHead& head, std::string_view request_id,
       http::AppendField(added, field.name, field.value);
     }
   }
-  Sender sender;
-  FindSender(own, sender);
-  sender.request_id = request_id;
-  // Once more for the affinity key, which may be one of these fields. All else stays decided: what
-  // it depends on cannot be copied, and a drain that has begun meanwhile lets this request be.
-  Admission admission =
-      Admit(own, *core_.view->snapshot, Intake::kOpen, sender.client_ip, core_.services.loop.now());
-  assert(!admission.refusal);
+  // Once more: the affinity key may be one of these fields. All else stays decided.
+  ChooseKey(own, *core_.view->snapshot, sender.client_ip, core_.services.loop.now(), admission);
   if (core_.services.access_log.enabled()) {
     FactTexts::Views texts = facts_.texts.All();
     texts[static_cast<std::size_t>(FactText::kAffinity)] = admission.key_source;
@@ -220,7 +234,7 @@ void Session::GoOn(const http::RequestHead& head, std::string_view request_id,
 
 // What Refuse does for a request that was admitted once.
 void Session::RefuseLate(const http::RequestHead& head, Checking& work, Refusal refusal) noexcept {
-  if (!work.upgrade) {
+  if (!work.admission.upgrade) {
     refusal.outcome.reset();
   }
   EndCounts();
@@ -232,7 +246,7 @@ void Session::RefuseLate(const http::RequestHead& head, Checking& work, Refusal 
 // Passes the auth server's own answer on.
 void Session::RelayDenial(const http::RequestHead& head, Checking& work) noexcept {
   constexpr int kNotModified = 304;  // has no content, and its length is that of another answer
-  if (work.upgrade) {
+  if (work.admission.upgrade) {
     core_.route_block(facts_).upgrades[UpgradeOutcome::kAuthDenied].Add();
   }
   EndCounts();
@@ -261,16 +275,17 @@ void Session::RelayDenial(const http::RequestHead& head, Checking& work) noexcep
 // A drain of the process, which refuses upgrades that are not accepted yet.
 void Session::DrainCheck(bool refuse_upgrade) noexcept {
   Checking& work = checking();
-  if (!work.upgrade || !refuse_upgrade) {
+  if (!work.admission.upgrade || !refuse_upgrade) {
     return;
   }
   work.call.Cancel();
   DropWork();
   core_.client.ResumeRead(net::Pause::kHandshake);
-  const http::RequestParser parser = ParseAgain(work);
-  RefuseLate(
-      parser.head(), work,
-      Refusal{503, "This server is draining.", "", "draining", UpgradeOutcome::kDraining, 1});
+  if (const auto parser = ParseAgain(work)) {
+    RefuseLate(
+        parser->head(), work,
+        Refusal{503, "This server is draining.", "", "draining", UpgradeOutcome::kDraining, 1});
+  }
 }
 
 // What was allowed, and until when.

@@ -284,8 +284,25 @@ TEST(ParseChangedField, RefusesWhatSluiceWritesItself) {
                                       "X-Forwarded-Anything",
                                       "forwarded",
                                       "X-Request-ID",
-                                      "VIA"}) {
+                                      "VIA",
+                                      "Expect",
+                                      "content_length",
+                                      "X_Forwarded_For",
+                                      "sec.websocket.key"}) {
     EXPECT_FALSE(ParseChangedField(name)) << name;
+  }
+}
+
+// Some take "sec_websocket_key" for "sec-websocket-key", and all of them are to be refused.
+TEST(ParseCopiedField, RefusesWhatIsSpelledInAnotherWayToo) {
+  EXPECT_EQ(ParseForwardedField("X_User"), "x_user");
+  EXPECT_EQ(ParseForwardedField("Sec_WebSocket_Protocol"), "sec_websocket_protocol");
+  EXPECT_EQ(ParseCopiedField("X_User"), "x_user");
+  EXPECT_FALSE(ParseCopiedField("Sec_WebSocket_Protocol"));
+  for (const std::string_view name : {"Content_Length", "x_forwarded_for", "X.Request.ID",
+                                      "sec_websocket_key", "transfer_encoding"}) {
+    EXPECT_FALSE(ParseForwardedField(name)) << name;
+    EXPECT_FALSE(ParseCopiedField(name)) << name;
   }
 }
 

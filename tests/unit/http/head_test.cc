@@ -32,6 +32,21 @@ TEST(Head, ComparesNamesWithoutCase) {
   EXPECT_FALSE(EqualsIgnoreCase("\xC4", "\xE4"));
 }
 
+// RFC 3875 section 4.1.18 makes one variable of them; some who followed take more for the same.
+TEST(Head, KnowsWhichNamesMayBeTakenForOneAnother) {
+  for (const std::string_view name : {"X-User-1", "x_uSER_1", "X.User!1", "x`user^1"}) {
+    EXPECT_TRUE(MayBeTakenFor(name, "X-User-1")) << name;
+    EXPECT_TRUE(MayBeTakenFor("X-User-1", name)) << name;
+  }
+  for (const std::string_view name :
+       {"X-User-2", "X-User1", "XaUser-1", "X-User-", "X--User-1", "X-User_-"}) {
+    EXPECT_FALSE(MayBeTakenFor(name, "X-User-1")) << name;
+    EXPECT_FALSE(MayBeTakenFor("X-User-1", name)) << name;
+  }
+  EXPECT_FALSE(MayBeTakenFor("a@b", "aab"));
+  EXPECT_FALSE(MayBeTakenFor("a0b", "a`b"));
+}
+
 TEST(Head, RecognisesEveryNameWithoutCase) {
   const std::pair<std::string_view, FieldId> names[] = {
       {"Accept", FieldId::kAccept},

@@ -46,6 +46,8 @@ class AdmissionTest : public testing::Test {
     return Admit(parser_.head(), **snapshot, intake, "192.0.2.7", kNow);
   }
 
+  [[nodiscard]] const http::RequestHead& head() const { return parser_.head(); }  // the same
+
   config::Config config_;
   std::shared_ptr<const Snapshot> snapshot_;  // of the last request
 
@@ -140,6 +142,23 @@ TEST_F(AdmissionTest, ARuleBeforeTheCookieWins) {
   EXPECT_FALSE(admission.sticky);
 }
 
+// As for a request whose fields an auth server has changed.
+TEST_F(AdmissionTest, AKeyChosenAnewForgetsTheOneBefore) {
+  route().affinity_cookie = "sid";
+  route().affinity = {{config::AffinitySource::kHeader, "X-User", 0},
+                      {config::AffinitySource::kCookie, "sid", 0}};
+  Admission admission = AdmitRequest("GET /chat", "Cookie: sid=abc\r\n");
+  EXPECT_TRUE(admission.sticky);
+  const Admission wanted = AdmitRequest("GET /chat", "Cookie: sid=abc\r\nX-User: alice\r\n");
+  ChooseKey(head(), *snapshot_, "192.0.2.7", kNow, admission);
+  EXPECT_EQ(admission.key_hash, balance::HashKey("alice"));
+  EXPECT_EQ(admission.key_hash, wanted.key_hash);
+  EXPECT_EQ(admission.key_source, "header");
+  EXPECT_FALSE(admission.sticky);
+  EXPECT_FALSE(admission.issue_cookie);
+  EXPECT_EQ(admission.route, wanted.route);
+}
+
 // A route with `learn`, and a token that its second backend has handed out.
 class LearnedAdmissionTest : public AdmissionTest {
  protected:
@@ -190,6 +209,16 @@ TEST_F(LearnedAdmissionTest, TheLongestTokenIsFoundWithEachByteEncoded) {
   }
   EXPECT_EQ(AdmitRequest("GET /chat?id=" + sent, "").learned, 1U);
   EXPECT_FALSE(AdmitRequest("GET /chat?id=" + sent + "/", "").learned) << "none is so long";
+}
+
+TEST_F(LearnedAdmissionTest, ATokenThatIsGoneWhenTheKeyIsChosenAnewDecidesNoMore) {
+  Learn("t1");
+  Admission admission = AdmitRequest("GET /chat?id=t1", "");
+  EXPECT_EQ(admission.learned, 1U);
+  static_cast<void>(AdmitRequest("GET /chat?id=t2", ""));
+  ChooseKey(head(), *snapshot_, "192.0.2.7", kNow, admission);
+  EXPECT_FALSE(admission.learned);
+  EXPECT_EQ(admission.key_hash, balance::HashKey("t2"));
 }
 
 TEST_F(LearnedAdmissionTest, RulesAreAskedInTheirOrder) {

@@ -2,6 +2,9 @@
 // everything else as it came (RFC 9110 section 7.6.1, RFC 7239).
 #include "proxy/session/rewrite.h"
 
+#include <string>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "proxy/http/parser.h"
@@ -212,6 +215,20 @@ TEST_F(RewriteTest, AuthRequestHasWhatIsForwardedAndWhatWasAsked) {
   EXPECT_NE(out.find("\r\nX-Forwarded-For: 192.0.2.9, 192.0.2.7\r\n"), std::string::npos);
 }
 
+// Both see the same request: what is for this hop alone goes to neither.
+TEST_F(RewriteTest, AuthRequestHasNothingThatTheBackendIsNotShown) {
+  config::Auth auth;
+  auth.forward = {"x-tenant", "authorization"};
+  const auto& head = Request(
+      "GET / HTTP/1.1\r\nHost: a\r\nX-Tenant: mine\r\nAuthorization: b\r\n"
+      "Connection: x-tenant, authorization\r\n\r\n");
+  for (const std::string& out :
+       {AuthRequest(head, Facts(), auth), BackendRequest(head, Facts(), Passage::kClose)}) {
+    EXPECT_EQ(out.find("X-Tenant"), std::string::npos) << out;
+    EXPECT_NE(out.find("Authorization: b\r\n"), std::string::npos) << out;
+  }
+}
+
 TEST_F(RewriteTest, ClientHeadDropsHopByHopFields) {
   const auto& head = Response(
       "HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n"
@@ -319,6 +336,27 @@ TEST_F(RewriteTest, WhatSpeaksForTheClientIsTakenFromTrustedPeersOnly) {
        {"X-Real-IP: 6.6.6.6\r\n", "X-Forwarded-Port: 1\r\n", "x-forwarded-client-cert: x\r\n"}) {
     EXPECT_NE(kept.find(there), std::string::npos) << there << " in\n" << kept;
   }
+}
+
+// To CGI and what has come of it these are the same names.
+TEST_F(RewriteTest, WhatIsSpelledInAnotherWayIsDroppedAsWell) {
+  const auto& head = Request(
+      "GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 6.6.6.6\r\nX_Real_IP: 6.6.6.6\r\n"
+      "x.forwarded.proto: https\r\nX_Debug: 1\r\nX_Other: 2\r\n\r\n");
+  const std::vector<std::string> removed{"X-Debug"};
+  ForwardFacts facts = Facts();
+  facts.change.removed = removed;
+  const std::string dropped = BackendRequest(head, facts, Passage::kClose);
+  for (const char* gone : {"6.6.6.6", "https", "X_Debug"}) {
+    EXPECT_EQ(dropped.find(gone), std::string::npos) << gone << " in\n" << dropped;
+  }
+  EXPECT_NE(dropped.find("X_Other: 2\r\n"), std::string::npos) << dropped;
+  facts.peer_trusted = true;
+  const std::string kept = BackendRequest(head, facts, Passage::kClose);
+  EXPECT_NE(kept.find("X_Forwarded_For: 6.6.6.6\r\n"), std::string::npos) << kept;
+  config::Auth auth;
+  auth.forward = {"x_real_ip"};
+  EXPECT_EQ(AuthRequest(head, Facts(), auth).find("6.6.6.6"), std::string::npos);
 }
 
 TEST_F(RewriteTest, AcceptEncodingStaysHereWhenTheAnswerIsToBeRead) {

@@ -37,12 +37,13 @@ TEST(RouteHeads, LeaveWhatSluicesOwnAnswersHaveAlready) {
   config::Route route;
   route.response_headers.add = {{"cache-control", "public"}, {"X-A", "a"},
                                 {"Content-Type", "b"},       {"Retry-After", "9"},
-                                {"Location", "/"},           {"Allow", "GET"}};
+                                {"Location", "/"},           {"Allow", "GET"},
+                                {"www-authenticate", "c"}};
   const RouteHeads heads(route);
   EXPECT_EQ(heads.own_answer(false), "X-A: a\r\n");
   EXPECT_EQ(heads.response(false).added,
             "cache-control: public\r\nX-A: a\r\nContent-Type: b\r\nRetry-After: 9\r\n"
-            "Location: /\r\nAllow: GET\r\n");
+            "Location: /\r\nAllow: GET\r\nwww-authenticate: c\r\n");
 }
 
 TEST(RouteHeads, HaveStrictTransportSecurityOverTlsOnly) {
