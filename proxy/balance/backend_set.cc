@@ -159,11 +159,11 @@ std::optional<Pick> BackendSet::ChooseHomeBy(std::uint64_t key_hash, const Filte
   return next == nullptr ? std::nullopt : std::optional(Pick{next->index, HowPast(*home, filter)});
 }
 
-std::optional<Pick> BackendSet::ChooseThis(std::size_t index,
-                                           std::span<const std::size_t> tried) const {
+std::optional<Pick> BackendSet::ChooseThis(std::size_t index, std::span<const std::size_t> tried,
+                                           double part, Instant now) const {
   const auto entry = std::find_if(entries_.begin(), entries_.end(),
                                   [index](const Entry& one) { return one.index == index; });
-  Filter filter{.tried = tried};
+  Filter filter{.tried = tried, .may_drain = !entry->state->IsDrainedPast(part, now)};
   if (IsEligible(*entry, filter)) {
     return Pick{index, PickHow::kHome};
   }
@@ -224,8 +224,8 @@ Shortage BackendSet::WhyNone(std::span<const std::size_t> tried, Instant now,
 bool BackendSet::IsEligible(const Entry& entry, const Filter& filter) const noexcept {
   const BackendState& state = *entry.state;
   const auto& tried = filter.tried;
-  return (filter.any_health ? !state.draining.load(std::memory_order_relaxed)
-                            : state.IsInService()) &&
+  return (filter.may_drain || !state.draining.load(std::memory_order_relaxed)) &&
+         (filter.any_health || state.IsHealthy()) &&
          state.open.load(std::memory_order_relaxed) < entry.max_open &&
          (!filter.needs_token || state.handshakes.HasToken(handshake_rate_, filter.now)) &&
          (tried.empty() || std::find(tried.begin(), tried.end(), entry.index) == tried.end());

@@ -3,6 +3,7 @@
 // written after construction are atomics alone, those of BackendState and the turn of kRoundRobin.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -44,6 +45,16 @@ struct BackendState {
   std::atomic<bool> healthy{true};    // the verdict of its health checks; false: gets nothing new
   std::atomic<bool> ejected{false};   // true: gets nothing new for a while, for what sessions saw
   std::atomic<bool> draining{false};  // true: gets nothing new, what it has is being closed
+  // Of the drain that has made it so, in nanoseconds of Instant: when it began, and when its window
+  // is over. Written before `draining`; see BeginDrain.
+  std::atomic<std::int64_t> drain_from{0};
+  std::atomic<std::int64_t> drain_until{0};
+  // The same: when a request of a session of several requests was last answered there while it
+  // drained. The next one is to be expected soon.
+  std::atomic<std::int64_t> answered_at{0};
+  // The same: when a drain of it was last over. What it remembered before counts for nothing any
+  // more, also when it is back: most likely it is another process.
+  std::atomic<std::int64_t> emptied_at{0};
   // When it began to take its share anew, in nanoseconds of Instant; 0: never. See slow_start.
   std::atomic<std::int64_t> ramp_from{0};
   SharedTokenBucket handshakes;  // what handshake_rate leaves of new sessions
@@ -52,9 +63,40 @@ struct BackendState {
 
   void BeginRamp(Instant now) noexcept { ramp_from.store(NanosOf(now), std::memory_order_relaxed); }
 
+  // From now on nothing new. A worker that sees `draining` sees the window of this drain, or of a
+  // later one.
+  void BeginDrain(Instant now, Millis window) noexcept {
+    drain_until.store(NanosOf(now + window), std::memory_order_relaxed);
+    drain_from.store(NanosOf(now), std::memory_order_relaxed);
+    draining.store(true, std::memory_order_release);
+  }
+
+  // The drain is over, before its window is or later.
+  void EndDrain(Instant now) noexcept {
+    const std::int64_t until = drain_until.load(std::memory_order_relaxed);
+    drain_until.store(std::min(until, NanosOf(now)), std::memory_order_relaxed);
+    emptied_at.store(NanosOf(now), std::memory_order_relaxed);
+  }
+
+  void NoteAnswered(Instant now) noexcept {
+    answered_at.store(NanosOf(now), std::memory_order_relaxed);
+  }
+
+  // It drains, and so much of the window is over: [0, 1], a part of it.
+  [[nodiscard]] bool IsDrainedPast(double part, Instant now) const noexcept {
+    if (!draining.load(std::memory_order_acquire)) {
+      return false;
+    }
+    const std::int64_t from = drain_from.load(std::memory_order_relaxed);
+    const std::int64_t window = drain_until.load(std::memory_order_relaxed) - from;
+    return NanosOf(now) - from >= static_cast<std::int64_t>(static_cast<double>(window) * part);
+  }
+
+  [[nodiscard]] bool IsHealthy() const noexcept {
+    return healthy.load(std::memory_order_relaxed) && !ejected.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] bool IsInService() const noexcept {
-    return healthy.load(std::memory_order_relaxed) && !ejected.load(std::memory_order_relaxed) &&
-           !draining.load(std::memory_order_relaxed);
+    return IsHealthy() && !draining.load(std::memory_order_relaxed);
   }
 };
 
@@ -138,10 +180,12 @@ class BackendSet {
                                                std::span<const std::size_t> tried) const;
 
   // Chooses that backend for a client that must stay there, as ChooseHome does the home of a key;
-  // nothing when it may not be taken. REQUIRES: index < backends().size(). Thread-safe; allocates
-  // nothing.
+  // nothing when it may not be taken. What is asked for began there: it may be taken while it
+  // drains too, until `part` of the window, [0, 1], is over. REQUIRES: index < backends().size().
+  // Thread-safe; allocates nothing.
   [[nodiscard]] std::optional<Pick> ChooseThis(std::size_t index,
-                                               std::span<const std::size_t> tried) const;
+                                               std::span<const std::size_t> tried, double part,
+                                               Instant now) const;
 
   // The key's home among the backends of the first group, healthy or not. REQUIRES: there is at
   // least one.
@@ -193,6 +237,7 @@ class BackendSet {
   struct Filter {
     std::span<const std::size_t> tried;
     bool any_health = false;  // in panic
+    bool may_drain = false;
     bool needs_token = false;
     std::int64_t now = 0;  // with needs_token
   };

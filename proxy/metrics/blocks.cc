@@ -70,7 +70,7 @@ std::string_view Name(Unreadable v) noexcept {
 }
 
 std::string_view Name(LearnedPick v) noexcept {
-  static constexpr auto kNames = std::to_array<std::string_view>({"home", "fallback"});
+  static constexpr auto kNames = std::to_array<std::string_view>({"home", "fallback", "ended"});
   return NameOf(v, kNames);
 }
 

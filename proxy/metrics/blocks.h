@@ -198,6 +198,7 @@ enum class Unreadable : std::uint8_t {
 enum class LearnedPick : std::uint8_t {
   kHome,      // to the backend that has handed it out
   kFallback,  // to another one: that one may not be chosen
+  kEnded,     // nowhere: the session has ended with a drain of its backend
   kCount
 };
 [[nodiscard]] std::string_view Name(Unreadable v) noexcept;

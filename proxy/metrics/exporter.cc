@@ -410,8 +410,9 @@ void AppendLearned(Families& out, const RouteTable& routes,
 
   FamilyFiller picks = CounterFamily(
       out, "sluice_affinity_learned_picks_total",
-      "Backends chosen for requests with a learned token: home has handed it out, fallback is "
-      "another one, because that one may not be chosen.");
+      "Requests with a learned token by where they went: home has handed it out, fallback is "
+      "another backend, because that one may not be chosen; ended ones were answered 503, because "
+      "their session has ended with a drain.");
   for (const auto& [route, blocks] : routes) {
     ForEach<LearnedPick>([&, &route = route, &blocks = blocks](LearnedPick how) {
       picks.Add({{"route", route}, {"how", Name(how)}},

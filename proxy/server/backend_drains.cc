@@ -20,6 +20,9 @@ constexpr Millis kRateSpan{3'000};
 // After the deadline the workers cut what is left; a turn or two later nothing is.
 constexpr Millis kAfterDeadline{2'000};
 
+// The client of a session that was answered asks again within this time.
+constexpr Millis kNextPoll{1'000};
+
 double Seconds(Instant::duration span) {
   return std::chrono::duration<double>(span).count();
 }
@@ -47,7 +50,8 @@ std::shared_ptr<const BackendDrain> BackendDrains::Start(
     std::shared_ptr<balance::BackendState> state, const drain::DrainOptions& options,
     bool removed) {
   // Before the workers hear of it: from then on none of them begins anything there.
-  state->draining.store(true, std::memory_order_relaxed);
+  const Instant now = Now();
+  state->BeginDrain(now, options.window);
   auto drain = std::make_shared<BackendDrain>();
   drain->pool = pool;
   drain->backend = backend;
@@ -61,7 +65,7 @@ std::shared_ptr<const BackendDrain> BackendDrains::Start(
   Entry entry;
   entry.drain = drain;
   entry.removed = removed;
-  entry.began = Now();
+  entry.began = now;
   entry.logged = entry.began;
   entry.window_ends = entry.began + options.window;
   entries_.push_back(std::move(entry));
@@ -166,7 +170,15 @@ bool BackendDrains::IsOver(const Entry& entry, Instant now) const noexcept {
   // Requests that do not last are waited for too: they hold a leg.
   const bool empty =
       drain.remaining() == 0 && drain.state->open.load(std::memory_order_relaxed) <= 0;
-  return empty || now > entry.window_ends + drain.options.grace + kAfterDeadline;
+  return (empty && !AwaitsPoll(entry, now)) ||
+         now > entry.window_ends + drain.options.grace + kAfterDeadline;
+}
+
+// Between two polls of a session nothing is open.
+bool BackendDrains::AwaitsPoll(const Entry& entry, Instant now) noexcept {
+  const std::int64_t answered = entry.drain->state->answered_at.load(std::memory_order_relaxed);
+  return now < entry.window_ends && answered >= balance::NanosOf(entry.began) &&
+         balance::NanosOf(now) - answered < std::chrono::nanoseconds(kNextPoll).count();
 }
 
 void BackendDrains::Watch(Entry& entry, Instant now) {
@@ -178,6 +190,7 @@ void BackendDrains::Watch(Entry& entry, Instant now) {
   if (IsOver(entry, now)) {
     entry.state = State::kDrained;
     entry.ended = now;
+    drain.state->EndDrain(now);  // nobody is sent there any more
     for (const auto& worker : workers_) {
       worker->StopBackendDrain(entry.drain);
     }

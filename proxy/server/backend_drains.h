@@ -90,6 +90,7 @@ class BackendDrains {
 
   [[nodiscard]] Progress Describe(const Entry& entry) const;
   [[nodiscard]] bool IsOver(const Entry& entry, Instant now) const noexcept;
+  [[nodiscard]] static bool AwaitsPoll(const Entry& entry, Instant now) noexcept;
   void Watch(Entry& entry, Instant now);
   void DropRemoved();
   void OnTimer(short what) noexcept;

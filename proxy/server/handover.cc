@@ -113,7 +113,7 @@ Result<std::vector<PassedSocket>> Server::TakeOffer() {
     const balance::Backend* backend = pool == nullptr ? nullptr : pool->FindBackend(name);
     if (backend != nullptr) {
       // Nobody is there yet to be drained, and nobody is to come.
-      backend->state->draining.store(true, std::memory_order_relaxed);
+      backend->state->BeginDrain(Now(), Millis(0));
     }
   }
   spdlog::info("taking over from pid={} sockets={} generation={}", predecessor_pid_, passed.size(),

@@ -122,13 +122,42 @@ void Worker::Apply(WorkerUpdate update) {
   services_.request_parser = http::RequestParser(limits);
   services_.response_parser = http::ResponseParser(limits);
   idle_conns_.Clear();  // other addresses, other TLS, or none
-  services_.view = std::move(update.view);
+  services_.former_views.push_back(std::exchange(services_.view, std::move(update.view)));
+  DropFormerViews();
   for (WorkerListener& listener : update.listeners) {
     Listen(std::move(listener));
   }
   for (const std::size_t tag : update.closed) {
     CloseListener(tag);
   }
+}
+
+// Keeps those with a backend that today's view has not, as long as it drains: before its drain
+// begins here too, which is a moment later.
+void Worker::DropFormerViews() {
+  const auto has = [](const session::Snapshot& snapshot, const balance::Backend& backend) {
+    return std::any_of(snapshot.pools.begin(), snapshot.pools.end(), [&](const auto& pool) {
+      const auto& all = pool->backends.backends();
+      return std::any_of(all.begin(), all.end(),
+                         [&](const balance::Backend& one) { return one.state == backend.state; });
+    });
+  };
+  const auto drains_or_will = [&](const balance::Backend& backend) {
+    return !backend.state->draining.load(std::memory_order_relaxed) ||
+           !backend.state->IsDrainedPast(1.0, Now());
+  };
+  const auto is_needed = [&](const session::Snapshot& former) {
+    return std::any_of(former.pools.begin(), former.pools.end(), [&](const auto& pool) {
+      const auto& all = pool->backends.backends();
+      return std::any_of(all.begin(), all.end(), [&](const balance::Backend& one) {
+        return !has(*services_.view->snapshot, one) && drains_or_will(one);
+      });
+    });
+  };
+  auto& former = services_.former_views;
+  former.erase(std::remove_if(former.begin(), former.end(),
+                              [&](const auto& one) { return !is_needed(*one->snapshot); }),
+               former.end());
 }
 
 // Connections.
@@ -333,6 +362,7 @@ void Worker::DropCloser(Matches matches) {
 void Worker::StopBackendDrain(const std::shared_ptr<BackendDrain>& drain) {
   loop_.Post([this, drain] {
     DropCloser([&](const BackendCloser& closer) { return closer.drain() == drain; });
+    DropFormerViews();
     NoteRemaining();
   });
 }

@@ -104,6 +104,7 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   [[nodiscard]] Listening* Find(std::size_t tag) noexcept;
   void CloseListener(std::size_t tag) noexcept;
   void Apply(WorkerUpdate update);
+  void DropFormerViews();
 
   void CutLegsTo(const balance::BackendState& state) noexcept;
   template <class Matches>

@@ -85,6 +85,13 @@ void FindKey(const http::RequestHead& head, const Route& route, std::string_view
   }
 }
 
+// The sessions of a backend that drains end spread over the window, each at an instant that its
+// token draws. It is told by what asks for more: a poll, or the next transport. What a client sends
+// besides may belong to a stream that is still open, and is taken to the end of the window.
+double DrainPart(const http::RequestHead& head, std::uint64_t token) noexcept {
+  return head.method == "GET" ? static_cast<double>(token >> 11U) * 0x1.0p-53 : 1.0;
+}
+
 // Finds the first affinity key that is a token that was learned. The cookie that Sluice issues
 // knows the backend as well: behind it nothing is looked for.
 void FindLearned(const http::RequestHead& head, const Snapshot& snapshot, const Route& route,
@@ -105,11 +112,24 @@ void FindLearned(const http::RequestHead& head, const Snapshot& snapshot, const 
       continue;
     }
     const std::uint64_t token = balance::HashKey(routing::DecodePercent(found, decoded));
-    admission.learned = route.learned->Find(token, backends, now);
-    if (admission.learned) {
-      admission.key_source = "learned";
-      return;
+    const auto known = route.learned->Find(token, backends, now);
+    if (!known) {
+      continue;
     }
+    using Home = LearnedTokens::Home;
+    admission.left = admission.left || known->home == Home::kLeft || known->home == Home::kGone;
+    if (known->home == Home::kLeft) {
+      continue;
+    }
+    admission.key_source = "learned";
+    admission.token = token;
+    if (known->home == Home::kHere) {
+      admission.learned = known->index;
+      admission.drain_part = DrainPart(head, token);
+    } else {
+      admission.ended = true;
+    }
+    return;
   }
 }
 

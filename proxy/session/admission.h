@@ -38,6 +38,11 @@ struct Admission {
   // The backend that a learned token belongs to, into the pool's backends: it is asked first, and
   // by the key when it may not be taken.
   std::optional<std::size_t> learned;
+  std::uint64_t token = 0;  // its hash, where one is remembered
+  // While that backend drains it is asked until this part of the window is over.
+  double drain_part = 0;
+  bool left = false;   // the token's backend is none of the pool; it may be one of a former view
+  bool ended = false;  // the session that the token names is over: nobody is asked
   bool may_teach = false;  // the answer may hand out a token
 };
 

@@ -112,12 +112,19 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
 
 // Connecting.
 
-std::optional<balance::Pick> Exchange::ChooseBackend() const {
+std::optional<balance::Pick> Exchange::ChooseBackend() noexcept {
   const balance::BackendSet& backends = core_.pool(facts_).backends;
   if (admission_.learned) {
-    if (const auto known = backends.ChooseThis(*admission_.learned, tried())) {
+    if (const auto known = backends.ChooseThis(*admission_.learned, tried(), admission_.drain_part,
+                                               core_.services.loop.now())) {
       return known;
     }
+    // Elsewhere nobody knows the session, and its backend will not come back to it.
+    admission_.ended =
+        backends.backends()[*admission_.learned].state->draining.load(std::memory_order_relaxed);
+  }
+  if (admission_.ended) {
+    return std::nullopt;
   }
   return admission_.sticky
              ? backends.ChooseHome(admission_.key_hash, tried())
@@ -150,7 +157,19 @@ std::optional<balance::Pick> Exchange::TakeBackend() noexcept {
   return std::nullopt;
 }
 
+// The session that the request belongs to has ended with a drain. Its client begins another one.
+void Exchange::FailForDrain() noexcept {
+  core_.route_block(facts_).learned_picks[metrics::LearnedPick::kEnded].Add();
+  core_.route(facts_).learned->End(admission_.token, core_.services.loop.now());
+  Fail(503, "This session has ended with a drain of its backend.", "session_drained",
+       UpgradeOutcome::kDraining);
+}
+
 void Exchange::FailForWantOfBackend() noexcept {
+  if (admission_.ended) {
+    FailForDrain();
+    return;
+  }
   const Instant now = core_.services.loop.now();
   const bool choosy = upgrade_ && !admission_.sticky;
   const balance::Shortage why =
@@ -879,11 +898,22 @@ void Exchange::FinishResponse(Ended how) noexcept {
   if (lesson_) {
     lesson_->End();
   }
+  if (admission_.learned) {
+    NoteSessionAnswered();
+  }
   if (how == Ended::kInOrder && MayKeepBackend()) {
     KeepBackend();
   }
   Abandon();
   Report(client_keep_alive_ && request_done_ && !client_ended_);
+}
+
+// A drain waits for the next request of the session.
+void Exchange::NoteSessionAnswered() noexcept {
+  balance::BackendState& state = *core_.pool(facts_).backends.backends()[facts_.backend].state;
+  if (state.draining.load(std::memory_order_relaxed)) {
+    state.NoteAnswered(core_.services.loop.now());
+  }
 }
 
 // Whether the backend's connection may carry another request. Its answer has ended in order.
@@ -932,8 +962,9 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
   }
   Abandon();
   reason_ = label;
-  if (status == 503 && accepts_events_ && IsDrainToBlame()) {
-    // An EventSource that is told 503 does not come back; one whose connection ends does.
+  if (status == 503 && accepts_events_ && !admission_.ended && IsDrainToBlame()) {
+    // An EventSource that is told 503 does not come back; one whose connection ends does. It is not
+    // to come back with a token that nobody knows any more.
     sink_.OnExchangeBroken();
     return;
   }

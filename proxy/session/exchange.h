@@ -136,10 +136,11 @@ class Exchange final : public net::Mortal {
   [[nodiscard]] bool is_connecting() const noexcept {
     return state_ == State::kConnecting || state_ == State::kTls;
   }
-  [[nodiscard]] std::optional<balance::Pick> ChooseBackend() const;
+  [[nodiscard]] std::optional<balance::Pick> ChooseBackend() noexcept;
   [[nodiscard]] std::optional<balance::Pick> TakeBackend() noexcept;
   void CountPick(const balance::Pick& pick) noexcept;
   void FailForWantOfBackend() noexcept;
+  void FailForDrain() noexcept;
   void FailForRate(std::size_t backend, Instant now) noexcept;
   [[nodiscard]] std::string CookieToIssue() const;
   enum class Blame : std::uint8_t { kBackend, kUs };  // who is to answer for a failure
@@ -171,6 +172,7 @@ class Exchange final : public net::Mortal {
     kOtherwise,
   };
   void FinishResponse(Ended how) noexcept;
+  void NoteSessionAnswered() noexcept;
   [[nodiscard]] bool MayKeepBackend() const noexcept;
   void KeepBackend() noexcept;
   [[nodiscard]] std::string EndOfEvents() const;

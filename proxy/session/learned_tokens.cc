@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace sluice::session {
 
@@ -24,22 +25,23 @@ LearnedTokens::LearnedTokens(std::size_t most, Millis ttl, const LearnedTokens& 
   std::sort(entries.begin(), entries.end(),
             [](const Entry& a, const Entry& b) { return a.used < b.used; });
   for (const Entry& entry : entries) {
-    Put(entry.token, entry.backend, entry.used, entry.used);
+    Put(entry, entry.used);
   }
 }
 
 bool LearnedTokens::Learn(std::uint64_t token,
                           const std::shared_ptr<balance::BackendState>& backend, Instant now) {
-  return Put(token, backend, now, now);
+  return Put({token, backend, now, now}, now);
 }
 
-bool LearnedTokens::Put(std::uint64_t token, const BackendId& backend, Instant used, Instant now) {
+bool LearnedTokens::Put(Entry entry, Instant now) {
+  const std::uint64_t token = entry.token;
   Shard& shard = ShardOf(token);
   const std::lock_guard lock(shard.mutex);
   ForgetExpired(shard, now);
   const auto place = shard.places.find(token);
   if (place != shard.places.end()) {
-    *place->second = {token, backend, used};
+    *place->second = std::move(entry);
     shard.order.splice(shard.order.begin(), shard.order, place->second);
     return true;
   }
@@ -47,14 +49,14 @@ bool LearnedTokens::Put(std::uint64_t token, const BackendId& backend, Instant u
   if (full) {
     ForgetOldest(shard);
   }
-  shard.order.push_front({token, backend, used});
+  shard.order.push_front(std::move(entry));
   shard.places.emplace(token, shard.order.begin());
   return !full;
 }
 
-std::optional<std::size_t> LearnedTokens::Find(std::uint64_t token,
-                                               std::span<const balance::Backend> backends,
-                                               Instant now) {
+std::optional<LearnedTokens::Found> LearnedTokens::Find(std::uint64_t token,
+                                                        std::span<const balance::Backend> backends,
+                                                        Instant now) {
   Shard& shard = ShardOf(token);
   const std::lock_guard lock(shard.mutex);
   ForgetExpired(shard, now);
@@ -63,16 +65,39 @@ std::optional<std::size_t> LearnedTokens::Find(std::uint64_t token,
     return std::nullopt;
   }
   Entry& entry = *place->second;
+  if (entry.ended) {
+    if (now - *entry.ended <= kAfterEnd) {
+      return Found{.home = Home::kEnded};
+    }
+    shard.order.erase(place->second);
+    shard.places.erase(place);
+    return std::nullopt;
+  }
   const auto found =
       std::find_if(backends.begin(), backends.end(), [&](const balance::Backend& one) {
         return !entry.backend.owner_before(one.state) && !one.state.owner_before(entry.backend);
       });
   if (found == backends.end()) {
-    return std::nullopt;
+    const auto state = entry.backend.lock();
+    const bool gone = state == nullptr || state->draining.load(std::memory_order_relaxed);
+    return Found{.home = gone ? Home::kGone : Home::kLeft};
+  }
+  if (balance::NanosOf(entry.learned) <= found->state->emptied_at.load(std::memory_order_relaxed)) {
+    entry.ended = now;
+    return Found{.home = Home::kEnded};
   }
   entry.used = now;
   shard.order.splice(shard.order.begin(), shard.order, place->second);
-  return static_cast<std::size_t>(found - backends.begin());
+  return Found{.index = static_cast<std::size_t>(found - backends.begin())};
+}
+
+void LearnedTokens::End(std::uint64_t token, Instant now) {
+  Shard& shard = ShardOf(token);
+  const std::lock_guard lock(shard.mutex);
+  const auto place = shard.places.find(token);
+  if (place != shard.places.end() && !place->second->ended) {
+    place->second->ended = now;
+  }
 }
 
 std::size_t LearnedTokens::Count(Instant now) {

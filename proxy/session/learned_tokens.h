@@ -2,6 +2,11 @@
 // by all workers: a token may be learned by one and asked for by another. Bounded: what was used
 // least lately is forgotten first. Tokens are known by a hash; they are credentials of clients, and
 // are kept nowhere.
+//
+//   unknown --Learn--> known --End--> ended --kAfterEnd--> unknown
+//
+// An ended one names a session that its client has been told is over. What that client has on its
+// way meanwhile, or says at last, is nothing for any backend.
 #pragma once
 
 #include <array>
@@ -32,11 +37,26 @@ class LearnedTokens {
   bool Learn(std::uint64_t token, const std::shared_ptr<balance::BackendState>& backend,
              Instant now);
 
-  // Index of the backend that has handed out `token`, if that is remembered and one of `backends`.
-  // Then it was used now. Thread-safe.
-  [[nodiscard]] std::optional<std::size_t> Find(std::uint64_t token,
-                                                std::span<const balance::Backend> backends,
-                                                Instant now);
+  enum class Home : std::uint8_t {
+    kHere,   // the backend is one of those that were asked about
+    kLeft,   // it is none of them, and is in service
+    kGone,   // it is none of them, and drains or is there no more
+    kEnded,  // the session is over: so it was said, or the backend was drained since
+  };
+  struct Found {
+    Home home = Home::kHere;
+    std::size_t index = 0;  // kHere: into those backends
+  };
+
+  // What is remembered of `token`. One whose home is here was used now. Thread-safe.
+  [[nodiscard]] std::optional<Found> Find(std::uint64_t token,
+                                          std::span<const balance::Backend> backends, Instant now);
+
+  // The session that `token` names is over. Nothing happens when it is not known. Thread-safe.
+  void End(std::uint64_t token, Instant now);
+
+  // For so long after the first End a token is remembered as one that has ended.
+  static constexpr Millis kAfterEnd{10'000};
 
   // How many are remembered; those whose time is over are forgotten first. Thread-safe.
   [[nodiscard]] std::size_t Count(Instant now);
@@ -52,7 +72,9 @@ class LearnedTokens {
   struct Entry {
     std::uint64_t token = 0;
     BackendId backend;
+    Instant learned{};
     Instant used{};
+    std::optional<Instant> ended{};
   };
   using Order = std::list<Entry>;  // the one used last is the first
 
@@ -70,7 +92,7 @@ class LearnedTokens {
   [[nodiscard]] Shard& ShardOf(std::uint64_t token) noexcept {
     return shards_[(token >> 60U) & (shard_count_ - 1)];
   }
-  bool Put(std::uint64_t token, const BackendId& backend, Instant used, Instant now);
+  bool Put(Entry entry, Instant now);
   void ForgetExpired(Shard& shard, Instant now) const;
   static void ForgetOldest(Shard& shard);
 

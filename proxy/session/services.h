@@ -175,6 +175,8 @@ struct Services {
   std::unordered_map<std::uint64_t, Introduction> introductions{};
   // The same: when what an auth server has allowed them ends.
   std::unordered_map<std::uint64_t, Instant> auth_expiries{};
+  // Views before today's with backends that have left the configuration and drain; newest last.
+  std::vector<LocalPtr<const View>> former_views{};
 };
 
 }  // namespace sluice::session

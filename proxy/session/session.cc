@@ -485,6 +485,9 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
           ? AdmitToRedirect(head, *core_.view->snapshot, *core_.listener->redirect, location)
           : Admit(head, *core_.view->snapshot, core_.services.intake, sender.client_ip,
                   core_.services.loop.now());
+  if (admission.left) {
+    FollowToFormerView(head, sender.client_ip, admission);
+  }
   const std::uint32_t number = std::max(facts_.number, facts_.number + 1);  // stays at its most
   facts_ = RequestFacts();
   facts_.number = number;
@@ -546,6 +549,22 @@ Session::Taken Session::TakeRequest(http::RequestParser& parser, Bytes& bytes) n
     GoOn(head, sender, std::move(admission), {}, bytes);
   }
   return Taken::kElsewhere;
+}
+
+// The backend that knows the session has left the configuration: as long as it drains it is asked
+// by the one that had it.
+void Session::FollowToFormerView(const http::RequestHead& head, std::string_view client_ip,
+                                 Admission& admission) noexcept {
+  const auto& views = core_.services.former_views;
+  for (auto view = views.rbegin(); view != views.rend(); ++view) {
+    Admission former = Admit(head, *(*view)->snapshot, core_.services.intake, client_ip,
+                             core_.services.loop.now());
+    if (former.learned) {
+      core_.view = *view;
+      admission = std::move(former);
+      return;
+    }
+  }
 }
 
 // The limit that an upgrade would go beyond. Without one it is counted; see EndCounts.

@@ -265,6 +265,8 @@ class Session final : public net::Mortal,
   void EndCounts() noexcept;
   [[nodiscard]] bool IsReusable(const http::RequestHead& head, int status) const noexcept;
   [[nodiscard]] bool Refuse(const http::RequestHead& head, const Refusal& refusal) noexcept;
+  void FollowToFormerView(const http::RequestHead& head, std::string_view client_ip,
+                          Admission& admission) noexcept;
   [[nodiscard]] bool FinishRefusal(int status, std::string_view label, bool reusable) noexcept;
   void TakeHeld(const std::string& held) noexcept;
   void RefuseHead(const http::HeadFault& fault) noexcept;

@@ -316,7 +316,7 @@ TEST_P(Limits, ThisOneIsTakenWhateverTheLoad) {
   pool.state(2).open = 999;
   pool.state(2).BeginRamp(pool.now);
   const auto take = [&](std::vector<std::size_t> tried = {}) {
-    return pool.set.ChooseThis(2, tried);
+    return pool.set.ChooseThis(2, tried, 1.0, pool.now);
   };
   EXPECT_EQ(take().value().index, 2U);
   EXPECT_EQ(take({0, 1}).value().how, PickHow::kHome);
@@ -337,6 +337,51 @@ TEST_P(Limits, ThisOneIsTakenWhateverTheLoad) {
   EXPECT_EQ(take().value().how, PickHow::kPanic) << "nobody else is in service either";
   pool.state(2).draining = true;
   EXPECT_FALSE(take());
+}
+
+// What has begun on a backend may go on there while that drains, for a part of the window.
+TEST_P(Limits, ThisOneIsTakenWhileItDrainsUntilItsPartIsOver) {
+  Pool pool(Options(), WithCaps({0, 0, 5}));
+  const auto take = [&](double part, Millis after, std::vector<std::size_t> tried = {}) {
+    return pool.set.ChooseThis(2, tried, part, pool.now + after);
+  };
+  BackendState& state = pool.state(2);
+  state.BeginDrain(pool.now, Millis(1000));
+  EXPECT_EQ(take(1.0, Millis(999)).value().index, 2U);
+  EXPECT_EQ(take(1.0, Millis(999)).value().how, PickHow::kHome);
+  EXPECT_FALSE(take(1.0, Millis(1000)));
+  EXPECT_TRUE(take(0.25, Millis(249)));
+  EXPECT_FALSE(take(0.25, Millis(250)));
+  EXPECT_FALSE(take(0, Millis(0)));
+  EXPECT_FALSE(take(1.0, Millis(0), {2})) << "tried";
+  state.open = 5;
+  EXPECT_FALSE(take(1.0, Millis(0))) << "full";
+  state.open = 0;
+  for (auto* flag : {&state.healthy, &state.ejected}) {
+    *flag = !*flag;
+    EXPECT_FALSE(take(1.0, Millis(0)));
+    *flag = !*flag;
+  }
+  for (std::uint64_t key = 0; key < 100; ++key) {
+    ASSERT_NE(pool.Choose(KeyHash(key)).value().index, 2U) << "what is new goes elsewhere";
+    ASSERT_NE(pool.set.ChooseHome(KeyHash(key), {}).value().index, 2U);
+  }
+
+  // Begun anew, the window does too.
+  state.BeginDrain(pool.now + Millis(500), Millis(1000));
+  EXPECT_TRUE(take(0.25, Millis(749)));
+  EXPECT_FALSE(take(0.25, Millis(750)));
+  state.draining = false;
+  EXPECT_TRUE(take(0, Millis(2000))) << "it does not drain any more";
+}
+
+TEST_P(Limits, ThisOneIsNotTakenWhenItsDrainIsOver) {
+  Pool pool(Options(), WithCaps({0, 0, 0}));
+  pool.state(1).BeginDrain(pool.now, Millis(1000));
+  pool.state(1).EndDrain(pool.now + Millis(100));
+  EXPECT_FALSE(pool.set.ChooseThis(1, {}, 1.0, pool.now + Millis(100)));
+  pool.state(2).BeginDrain(pool.now, Millis(0));
+  EXPECT_FALSE(pool.set.ChooseThis(2, {}, 1.0, pool.now)) << "no window";
 }
 
 TEST_P(Limits, NoPanicWhileOneIsInService) {

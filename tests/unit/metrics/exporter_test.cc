@@ -358,12 +358,13 @@ TEST_F(ExporterTest, TellsWhatWasLearned) {
                   "sluice_affinity_unreadable_total{route=\"chat\",reason=\"no_token\"} 0",
                   "sluice_affinity_unreadable_total{route=\"other\",reason=\"encoded\"} 0",
                   "sluice_affinity_unreadable_total{route=\"other\",reason=\"no_token\"} 0"));
-  EXPECT_THAT(
-      Samples(exporter_, "sluice_affinity_learned_picks_total"),
-      ElementsAre("sluice_affinity_learned_picks_total{route=\"chat\",how=\"home\"} 0",
-                  "sluice_affinity_learned_picks_total{route=\"chat\",how=\"fallback\"} 6",
-                  "sluice_affinity_learned_picks_total{route=\"other\",how=\"home\"} 0",
-                  "sluice_affinity_learned_picks_total{route=\"other\",how=\"fallback\"} 0"));
+  EXPECT_THAT(Samples(exporter_, "sluice_affinity_learned_picks_total"),
+              ElementsAre("sluice_affinity_learned_picks_total{route=\"chat\",how=\"home\"} 0",
+                          "sluice_affinity_learned_picks_total{route=\"chat\",how=\"fallback\"} 6",
+                          "sluice_affinity_learned_picks_total{route=\"chat\",how=\"ended\"} 0",
+                          "sluice_affinity_learned_picks_total{route=\"other\",how=\"home\"} 0",
+                          "sluice_affinity_learned_picks_total{route=\"other\",how=\"fallback\"} 0",
+                          "sluice_affinity_learned_picks_total{route=\"other\",how=\"ended\"} 0"));
   ProcessStatus status;
   status.learned = {{"chat", 12}};
   EXPECT_THAT(

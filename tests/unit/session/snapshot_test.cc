@@ -141,7 +141,7 @@ TEST(Snapshot, KeepsTheLearnedTokensOfARoute) {
   config.routes[0].learn->from = "/b";
   const auto kept = *Snapshot::Make(config, before.get());
   EXPECT_EQ(kept->routes[0].learned, before->routes[0].learned);
-  EXPECT_EQ(kept->routes[0].learned->Find(7, kept->pools[0]->backends.backends(), kNow), 0U);
+  EXPECT_EQ(kept->routes[0].learned->Find(7, kept->pools[0]->backends.backends(), kNow)->index, 0U);
 
   config.routes[0].learn->max_entries = 1;
   config.routes[0].learn->ttl = Millis(1000);
@@ -149,7 +149,8 @@ TEST(Snapshot, KeepsTheLearnedTokensOfARoute) {
   EXPECT_NE(resized->routes[0].learned, kept->routes[0].learned);
   EXPECT_EQ(resized->routes[0].learned->most(), 1U);
   EXPECT_EQ(resized->routes[0].learned->ttl(), Millis(1000));
-  EXPECT_EQ(resized->routes[0].learned->Find(7, resized->pools[0]->backends.backends(), kNow), 0U);
+  EXPECT_EQ(
+      resized->routes[0].learned->Find(7, resized->pools[0]->backends.backends(), kNow)->index, 0U);
 
   config.routes[0].name = "talk";
   const auto renamed = *Snapshot::Make(config, resized.get());

@@ -48,7 +48,8 @@ class TokenLessonTest : public testing::Test {
   }
 
   std::optional<std::size_t> Find(std::string_view token) {
-    return route().learned->Find(balance::HashKey(token), backends(), kNow);
+    const auto found = route().learned->Find(balance::HashKey(token), backends(), kNow);
+    return found ? std::optional(found->index) : std::nullopt;
   }
 
   bool MayTeachAt(const std::string& method, const std::string& path) {
