@@ -2,8 +2,10 @@
 // backend, in whatever pieces the answer comes and whichever worker is asked, that the answer
 // itself goes through untouched, and what becomes of clients whose token or backend is gone.
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,6 +20,8 @@
 
 namespace sluice::test {
 namespace {
+
+using std::chrono::steady_clock;
 
 constexpr std::string_view kNegotiate =
     "POST /chat/negotiate HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nContent-Length: "
@@ -95,6 +99,53 @@ class LearnedAffinityTest : public testing::Test {
     return index;
   }
 
+  // So many tokens of one backend.
+  std::vector<std::string> TeachOf(const ProxyProcess& proxy, std::size_t backend,
+                                   std::size_t count) {
+    std::vector<std::string> tokens;
+    while (tokens.size() < count) {
+      const std::string token = "token-" + std::to_string(++tokens_made);
+      if (Teach(proxy, token) == backend) {
+        tokens.push_back(token);
+      }
+    }
+    return tokens;
+  }
+
+  struct Answer {
+    HttpMessage message;
+    std::optional<std::size_t> backend;  // which was asked; nothing: none
+  };
+
+  // A plain request with this token, over a connection of its own.
+  Answer Request(const ProxyProcess& proxy, const std::string& method, const std::string& token,
+                 const std::string& more = {}) {
+    RawClient client(proxy.port());
+    client.Send(method + " /chat?id=" + token + " HTTP/1.1\r\nHost: a\r\n" + more +
+                (method == "POST" ? "Content-Length: 0\r\n\r\n" : "\r\n"));
+    Answer answer;
+    const Deadline deadline;
+    while (!answer.backend && !client.HasInput(Millis(1)) && !deadline.passed()) {
+      for (std::size_t i = 0; i < backends.size() && !answer.backend; ++i) {
+        if (backends[i].HasConnection(Millis(0))) {
+          Stream backend = backends[i].Accept();
+          static_cast<void>(backend.ReadRequest());
+          backend.Send(WithLength("{}"));
+          answer.backend = i;
+        }
+      }
+    }
+    answer.message = client.ReadResponse();
+    return answer;
+  }
+
+  static void AwaitDrained(const ProxyProcess& proxy) {
+    const Deadline deadline;
+    while (proxy.AskJson("GET", "/backends/app/b0")["drain"]["state"] != "drained") {
+      ASSERT_FALSE(deadline.passed());
+    }
+  }
+
   // Returns when all workers have heard of it.
   static void Reload(const ProxyProcess& proxy, const Config& config) {
     proxy.Configure(config);
@@ -105,6 +156,7 @@ class LearnedAffinityTest : public testing::Test {
 
   std::array<RawBackend, 2> backends;
   std::string last_content;
+  unsigned tokens_made = 0;
 };
 
 TEST_F(LearnedAffinityTest, AWebSocketLandsOnTheBackendThatHandedOutItsToken) {
@@ -232,38 +284,139 @@ TEST_F(LearnedAffinityTest, AFullTableForgetsTheOldestToken) {
   EXPECT_EQ(decided, (std::map<std::string, int>{{"ip", 4}, {"learned", 4}, {"query", 1}}));
 }
 
-TEST_F(LearnedAffinityTest, WhoseBackendIsGoneGoesWhereItsKeyLeads) {
+// The sessions of a backend that drains, each of them polls and messages beside them: none is asked
+// of a stranger, and their ends are spread over the window.
+TEST_F(LearnedAffinityTest, SessionsEndOneByOneWhileTheirBackendDrains) {
+  constexpr double kWindow = 0.6;
   ProxyProcess proxy(ConfigOf());
-  std::array<std::string, 2> tokens;  // one of each backend
-  for (int i = 0; tokens[0].empty() || tokens[1].empty(); ++i) {
-    const std::string token = "t" + std::to_string(i);
-    tokens[Teach(proxy, token)] = token;
+  std::vector<std::string> tokens = TeachOf(proxy, 0, 16);
+  const auto began = steady_clock::now();
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=600ms").status, 202);
+  std::vector<double> ends;
+  std::size_t messages = 0;
+  const Deadline deadline;
+  while (ends.size() < tokens.size()) {
+    ASSERT_FALSE(deadline.passed()) << ends.size();
+    for (std::string& token : tokens) {
+      if (token.empty()) {
+        continue;
+      }
+      const Answer message = Request(proxy, "POST", token);
+      const double now = std::chrono::duration<double>(steady_clock::now() - began).count();
+      EXPECT_TRUE(message.backend == 0U || now >= kWindow) << now;
+      messages += message.backend == 0U ? 1 : 0;
+      const Answer poll = Request(proxy, "GET", token);
+      if (!poll.backend) {
+        EXPECT_EQ(poll.message.status, 503);
+        EXPECT_TRUE(poll.message.Has("Retry-After"));
+        EXPECT_EQ(Request(proxy, "POST", token).message.status, 503) << "it is over in all ways";
+        ends.push_back(now);
+        token.clear();
+      } else {
+        EXPECT_EQ(poll.backend, 0U);
+      }
+    }
   }
-  const double home = proxy.Metric("sluice_affinity_learned_picks_total{how=\"home\"}");
-  // While it drains, and back when it does not any more.
-  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=0s").status, 202);
-  EXPECT_EQ(Land(proxy, tokens[0]), 1U);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"fallback\"}"), 1);
-  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/undrain").status, 200);
-  EXPECT_EQ(Land(proxy, tokens[0]), 0U);
-  EXPECT_EQ(Land(proxy, tokens[0]), 0U);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"home\"}"), home + 2);
+  EXPECT_GE(messages, tokens.size());
+  EXPECT_GE(ends.back() - ends.front(), kWindow / 3);
+  EXPECT_EQ(Teach(proxy, "new"), 1U);
+  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"fallback\"}"), 0);
+  EXPECT_GE(proxy.Metric("sluice_affinity_learned_picks_total{how=\"ended\"}"),
+            2 * static_cast<double>(tokens.size()));
+  AwaitDrained(proxy);
+}
 
-  // Taken out by a reload: its tokens are nothing any more, those of the other one stay.
-  Config without = ConfigOf();
-  without.backends = {backends[0].port()};
-  Reload(proxy, without);
-  EXPECT_EQ(Land(proxy, tokens[1]), 0U);
+TEST_F(LearnedAffinityTest, SessionsEndAtOnceWithoutAWindow) {
+  ProxyProcess proxy(ConfigOf());
+  const std::vector<std::string> tokens = TeachOf(proxy, 0, 3);
+  const std::size_t lines = proxy.AwaitAccessLog(1).size();
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=0s").status, 202);
+  EXPECT_EQ(Request(proxy, "GET", tokens[0]).message.status, 503);
+  // An EventSource whose connection only ended would come back for ever.
+  EXPECT_EQ(Request(proxy, "GET", tokens[1], "Accept: text/event-stream\r\n").message.status, 503);
+  RawClient client(proxy.port());
+  EXPECT_EQ(client.Upgrade("/chat?id=" + tokens[2]).status, 503);
+  EXPECT_FALSE(backends[0].HasConnection(Millis(0)));
+  EXPECT_FALSE(backends[1].HasConnection(Millis(0)));
+  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"ended\"}"), 3);
+  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"draining\"}"), 1);
+  std::size_t told = 0;
+  for (const Deadline deadline; told < 3 && !deadline.passed();) {
+    told = 0;
+    for (const nlohmann::json& line : proxy.AwaitAccessLog(lines)) {
+      told +=
+          line.value("reason", "") == "session_drained" && line["affinity"] == "learned" ? 1 : 0;
+    }
+  }
+  EXPECT_EQ(told, 3U);
+}
+
+TEST_F(LearnedAffinityTest, AnUndrainInBetweenMakesAllAsBefore) {
+  ProxyProcess proxy(ConfigOf());
+  const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=60s").status, 202);
+  {
+    // What is open is what the drain waits for.
+    RawClient client(proxy.port());
+    client.Send("POST /chat?id=" + tokens[0] + " HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    Stream backend = backends[0].Accept();
+    static_cast<void>(backend.ReadRequest());
+    EXPECT_EQ(proxy.AskJson("GET", "/backends/app/b0")["drain"]["state"], "draining");
+    backend.Send(WithLength("{}"));
+    EXPECT_EQ(client.ReadResponse().status, 200);
+  }
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/undrain").status, 200);
+  EXPECT_EQ(Request(proxy, "GET", tokens[0]).backend, 0U);
   EXPECT_EQ(Land(proxy, tokens[0]), 0U);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"home\"}"), home + 3);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"fallback\"}"), 1);
+  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"ended\"}"), 0);
+}
+
+// It was drained to be restarted: who comes late is not to ask what is there instead.
+TEST_F(LearnedAffinityTest, ASessionOfBeforeADrainIsNothingToTheBackendThatIsBack) {
+  ProxyProcess proxy(ConfigOf());
+  const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=0s").status, 202);
+  AwaitDrained(proxy);
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/undrain").status, 200);
+  EXPECT_EQ(Request(proxy, "GET", tokens[0]).message.status, 503);
+  const std::vector<std::string> again = TeachOf(proxy, 0, 1);
+  EXPECT_EQ(Request(proxy, "GET", again[0]).backend, 0U);
+}
+
+TEST_F(LearnedAffinityTest, SessionsGoOnAtABackendThatAReloadHasTakenOut) {
+  Config config = ConfigOf();
+  config.drain = "window = \"600ms\"";
+  ProxyProcess proxy(config);
+  const std::vector<std::string> tokens = TeachOf(proxy, 0, 2);
+  const std::vector<std::string> others = TeachOf(proxy, 1, 1);
+  // By name, so that b1 stays b1.
+  Config without = config;
+  without.backends = {backends[1].port()};
+  std::string text = without.Text();
+  text.replace(text.find("\"b0\""), 4, "\"b1\"");
+  const auto began = steady_clock::now();
+  proxy.Configure(text);
+  EXPECT_EQ(proxy.Ask("POST", "/reload").status, 200);
+  std::size_t served = 0;
+  const Deadline deadline;
+  for (bool over = false; !over;) {
+    ASSERT_FALSE(deadline.passed());
+    const Answer message = Request(proxy, "POST", tokens[0]);
+    const double now = std::chrono::duration<double>(steady_clock::now() - began).count();
+    over = !message.backend;
+    EXPECT_TRUE(over ? now >= 0.6 : message.backend == 0U) << now;
+    served += over ? 0 : 1;
+    EXPECT_EQ(Request(proxy, "GET", others[0]).backend, 1U);
+  }
+  EXPECT_GT(served, 0U);
+  EXPECT_EQ(Request(proxy, "GET", tokens[1]).message.status, 503);
+  EXPECT_EQ(Teach(proxy, "new"), 1U);
+  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"fallback\"}"), 0);
 
   // One that comes back under the same name is another one, which knows no token.
-  Reload(proxy, ConfigOf());
-  static_cast<void>(Land(proxy, tokens[1]));
-  EXPECT_EQ(Land(proxy, tokens[0]), 0U);
-  EXPECT_EQ(Land(proxy, tokens[0]), 0U);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total"), home + 6);
+  Reload(proxy, config);
+  EXPECT_EQ(Request(proxy, "GET", tokens[1]).message.status, 503);
+  EXPECT_EQ(Request(proxy, "GET", others[0]).backend, 1U);
 }
 
 TEST_F(LearnedAffinityTest, WhoseBackendRefusesIsServedByAnother) {
