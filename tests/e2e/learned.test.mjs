@@ -186,51 +186,6 @@ class Poller {
   }
 }
 
-class Caller {
-  constructor(url, transport) {
-    Object.assign(this, { transport, answered: 0, sessions: 1, failures: [] });
-    this.connection = new HubConnectionBuilder()
-      .withUrl(url, { transport: HttpTransportType[transport] })
-      .withAutomaticReconnect({ nextRetryDelayInMilliseconds: () => 100 })
-      .configureLogging(LogLevel.None)
-      .build();
-    this.connection.on('tick', () => {});
-    this.connection.onreconnected(() => {
-      this.sessions += 1;
-    });
-    this.connection.onclose((error) => {
-      this.closed = error ?? true;
-    });
-  }
-
-  async start() {
-    await this.connection.start();
-    this.done = this.talk();
-  }
-
-  async talk() {
-    while (!this.ended && !this.closed) {
-      if (this.connection.state === 'Connected') {
-        const said = `call ${this.answered}`;
-        const answer = await this.connection.invoke('echo', said).catch((error) => {
-          this.failures.push(error.message); // under way when its session ended
-        });
-        if (answer) {
-          assert.equal(answer.text, said);
-          this.answered += 1;
-        }
-      }
-      await delay(pause / 2);
-    }
-  }
-
-  async end() {
-    this.ended = true;
-    await this.done;
-    await this.connection.stop();
-  }
-}
-
 describe('rolling restarts without cookies', () => {
   const window = long ? '10s' : '400ms';
 
@@ -273,32 +228,6 @@ describe('rolling restarts without cookies', () => {
           }
         } finally {
           crowd.forEach(({ socket }) => socket.disconnect());
-        }
-      }));
-
-  const callers = long ? 60 : 10;
-  test(`${callers} clients of signalr by each of ServerSentEvents and LongPolling`, () =>
-    withBackends('signalr_hub.mjs',
-      'affinity = ["query:id", "ip"]\nlearn = { json = "connectionToken", from = "/negotiate" }',
-      async (sluice, backends) => {
-        const crowd = ['ServerSentEvents', 'LongPolling'].flatMap((transport) =>
-          Array.from({ length: callers }, () => new Caller(`${sluice.http}/hub`, transport)));
-        const facts = [];
-        try {
-          await within('all starts', Promise.all(crowd.map((one) => one.start())));
-          await everyoneTalks(crowd);
-          await rollingRestart(sluice, backends, { window,
-            empty: async (backend) => facts.push(await backend.ask()),
-            between: () => everyoneTalks(crowd) });
-          await within('the last results', Promise.all(crowd.map((one) => one.end())), 60_000);
-          facts.push(...await Promise.all(backends.map((backend) => backend.ask())));
-          assert.equal(facts.reduce((sum, { refused }) => sum + refused, 0), 0);
-          for (const { transport, sessions, failures } of crowd) {
-            assert.ok(sessions >= 2 && sessions <= 3, `${sessions} sessions by ${transport}`);
-            assert.ok(failures.length <= 2 * (sessions - 1), failures.join());
-          }
-        } finally {
-          await Promise.allSettled(crowd.map(({ connection }) => connection.stop()));
         }
       }));
 });

@@ -123,6 +123,7 @@ TEST_F(HttpMetricsTest, SessionIsNoRequest) {
   EXPECT_EQ(s.backend.ReadFrame().payload, "hello");
   EXPECT_EQ(Count("http_requests_in_flight"), 0);
   s.client.Reset();
+  s.backend.Close();  // it owes an answer to the CLOSE, for which the session would wait
   proxy.AwaitMetric("sluice_session_seconds_count", 1);
   EXPECT_EQ(Count("http_request_seconds_count"), 0);
   EXPECT_EQ(proxy.Metric("sluice_http_requests_total"), 0);
