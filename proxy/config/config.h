@@ -180,20 +180,20 @@ struct Route {
   std::vector<std::string> origins;    // empty: any; else exact origins, compared ignoring case
   bool require_origin = false;         // with origins: refuse requests without Origin too
   RouteLimits limits;
-  unsigned retries = 2;              // further candidates after the first
-  Millis handshake_timeout{10'000};  // from the request head to the backend's answer, upgrades
+  unsigned retries = 2;                  // further candidates after the first
+  Millis handshake_timeout{10'000};      // from the request head to the backend's answer, upgrades
   Millis response_timeout{120'000};      // plain HTTP: for the head of the answer
   Millis response_idle_timeout{75'000};  // an answer under way: without progress
-  std::uint16_t close_code = 0;      // 1012 or 1001; 0: [drain] close_code
-  std::uint64_t refragment = 0;      // payload bytes of a frame towards the client; 0: as it came
+  std::uint16_t close_code = 0;          // 1012 or 1001; 0: [drain] close_code
+  std::uint64_t refragment = 0;  // payload bytes of a frame towards the client; 0: as it came
   Heartbeats heartbeat;
   Millis idle_timeout{0};  // a session without a frame of either side; 0: no limit
   OnSlow on_slow = OnSlow::kPause;
   Millis slow_timeout{10'000};
-  HeaderRules request_headers;         // of what goes to backends
-  HeaderRules response_headers;        // of what goes to clients
-  std::vector<ErrorPage> error_pages;  // in file order; statuses differ
-  std::optional<Hsts> hsts;            // sent with what goes out over TLS; nothing: none
+  HeaderRules request_headers;             // of what goes to backends
+  HeaderRules response_headers;            // of what goes to clients
+  std::vector<ErrorPage> error_pages;      // in file order; statuses differ
+  std::optional<Hsts> hsts;                // sent with what goes out over TLS; nothing: none
   std::optional<Auth> auth = {};           // nothing: nobody is asked
   std::string auth_expires_header = {};    // of its answer; lower case; empty: none is looked at
   std::uint16_t auth_expires_code = 1008;  // of the CLOSE then: 1008, or 4000 to 4999

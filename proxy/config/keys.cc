@@ -10,9 +10,9 @@ using Key = std::string_view;
 
 constexpr auto kRoot =
     std::to_array<Key>({"server", "limits", "listener", "route", "pool", "drain", "admin", "log"});
-constexpr auto kServer =
-    std::to_array<Key>({"workers", "header_timeout", "tls_timeout", "keep_alive_timeout",
-                        "keep_alive_requests", "close_timeout", "trusted_proxies", "takeover_socket"});
+constexpr auto kServer = std::to_array<Key>(
+    {"workers", "header_timeout", "tls_timeout", "keep_alive_timeout", "keep_alive_requests",
+     "close_timeout", "trusted_proxies", "takeover_socket"});
 constexpr auto kLimits = std::to_array<Key>(
     {"max_connections", "connections_per_ip", "upgrades_per_ip", "upgrades_per_ip_burst",
      "max_handshakes", "max_head_bytes", "max_head_fields", "max_request_line", "early_data",
@@ -22,13 +22,34 @@ constexpr auto kListener =
 constexpr auto kListenerTls = std::to_array<Key>({"certificates", "min_version", "client_ca"});
 constexpr auto kListenerRedirect = std::to_array<Key>({"port", "status"});
 constexpr auto kCertificate = std::to_array<Key>({"chain", "key"});
-constexpr auto kRoute = std::to_array<Key>(
-    {"name", "host", "path", "pool", "upgrades", "affinity", "affinity_cookie", "origins",
-     "require_origin", "limits", "retries", "handshake_timeout", "response_timeout",
-     "response_idle_timeout", "close_code",
-     "refragment", "heartbeat", "idle_timeout", "on_slow", "slow_timeout", "request_headers",
-     "response_headers", "hsts", "error_pages", "auth", "auth_expires_header", "auth_expires_code",
-     "learn"});
+constexpr auto kRoute = std::to_array<Key>({"name",
+                                            "host",
+                                            "path",
+                                            "pool",
+                                            "upgrades",
+                                            "affinity",
+                                            "affinity_cookie",
+                                            "origins",
+                                            "require_origin",
+                                            "limits",
+                                            "retries",
+                                            "handshake_timeout",
+                                            "response_timeout",
+                                            "response_idle_timeout",
+                                            "close_code",
+                                            "refragment",
+                                            "heartbeat",
+                                            "idle_timeout",
+                                            "on_slow",
+                                            "slow_timeout",
+                                            "request_headers",
+                                            "response_headers",
+                                            "hsts",
+                                            "error_pages",
+                                            "auth",
+                                            "auth_expires_header",
+                                            "auth_expires_code",
+                                            "learn"});
 constexpr auto kHsts = std::to_array<Key>({"max_age", "include_subdomains", "preload"});
 constexpr auto kHeaderRules = std::to_array<Key>({"add", "remove"});
 constexpr auto kLearn = std::to_array<Key>({"json", "from", "max_entries", "ttl"});
@@ -41,8 +62,8 @@ constexpr auto kSideHeartbeat = std::to_array<Key>({"interval", "timeout"});
 constexpr auto kAuth = std::to_array<Key>({"url", "forward", "copy", "timeout", "on"});
 constexpr auto kPool = std::to_array<Key>(
     {"balance", "bounded_load", "connect_timeout", "slow_start", "group_threshold", "panic",
-     "handshake_rate", "handshake_burst", "proxy_protocol", "keep_alive", "backends", "discover", "health",
-     "on_down", "outlier", "tls"});
+     "handshake_rate", "handshake_burst", "proxy_protocol", "keep_alive", "backends", "discover",
+     "health", "on_down", "outlier", "tls"});
 constexpr auto kBackend =
     std::to_array<Key>({"name", "address", "weight", "group", "max_connections", "server_name"});
 constexpr auto kPoolTls =
@@ -55,9 +76,8 @@ constexpr auto kOutlier =
 constexpr auto kDiscover =
     std::to_array<Key>({"dns", "port", "type", "servers", "timeout", "min_ttl", "max_ttl", "file"});
 constexpr auto kBackendsFile = std::to_array<Key>({"backends"});
-constexpr auto kDrain = std::to_array<Key>(
-    {"window", "grace", "ready_delay", "message_grace", "rate", "event_retry", "close_code",
-     "reason"});
+constexpr auto kDrain = std::to_array<Key>({"window", "grace", "ready_delay", "message_grace",
+                                            "rate", "event_retry", "close_code", "reason"});
 constexpr auto kAdmin = std::to_array<Key>({"address", "token_file", "tls"});
 constexpr auto kAdminTls = std::to_array<Key>({"certificates", "min_version"});
 constexpr auto kLog = std::to_array<Key>({"level", "access", "query", "queue"});

@@ -47,7 +47,8 @@ std::optional<char> PercentByte(std::string_view text) noexcept {
   return static_cast<char>(value);
 }
 
-// The name that CGI and what has come of it take `lower` for: all that is no letter or digit is one.
+// The name that CGI and what has come of it take `lower` for: all that is no letter or digit is
+// one.
 std::string Dashed(std::string lower) {
   std::replace_if(
       lower.begin(), lower.end(), [](char c) { return !IsAlpha(c) && !IsDigit(c); }, '-');

@@ -227,8 +227,8 @@ struct alignas(64) RouteBlock {
   std::array<Counter, kSides> backpressure_pauses;  // [the side not read]
   PerEnum<AuthResult, Counter> auth_checks;
   Histogram<kLatencyBounds> auth_seconds;  // from the request to what came of it
-  Counter learned;                                  // answers whose token was learned
-  Counter learned_evicted;                          // tokens forgotten because the table was full
+  Counter learned;                         // answers whose token was learned
+  Counter learned_evicted;                 // tokens forgotten because the table was full
   PerEnum<Unreadable, Counter> unreadable;
   PerEnum<LearnedPick, Counter> learned_picks;
 };

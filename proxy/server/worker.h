@@ -130,8 +130,8 @@ class Worker final : private net::AcceptSink, private session::SessionOwner {
   tls::SharedBuffers tls_buffers_;
   session::Services services_;
   session::IdleConns idle_conns_{loop_};  // after services_: their TLS needs its view
-  std::vector<Listening> listeners_;  // a few: one for each listener of the configuration
-  std::vector<Held> sessions_;        // by Session::slot
+  std::vector<Listening> listeners_;      // a few: one for each listener of the configuration
+  std::vector<Held> sessions_;            // by Session::slot
   std::uint64_t next_session_ = 0;
 
   net::Timer tick_;

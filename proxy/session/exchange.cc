@@ -196,10 +196,10 @@ void Exchange::FailForRate(std::size_t backend, Instant now) noexcept {
        RetryAfter(core_.services.random, core_.pool(facts_).backends.QueueComeback(backend, now)));
 }
 
-// The Set-Cookie for this answer, or empty. By now it is known which backend gave it. A client whose
-// home could not serve it gets another cookie: what it does in several requests, such as polling, has
-// begun at the backend that answered, and must not be torn when its home is back. A WebSocket session
-// is one request, and goes home the next time.
+// The Set-Cookie for this answer, or empty. By now it is known which backend gave it. A client
+// whose home could not serve it gets another cookie: what it does in several requests, such as
+// polling, has begun at the backend that answered, and must not be torn when its home is back. A
+// WebSocket session is one request, and goes home the next time.
 std::string Exchange::CookieToIssue() const {
   const balance::BackendSet& backends = core_.pool(facts_).backends;
   const bool moved = admission_.sticky && !admission_.upgrade &&

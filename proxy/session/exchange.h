@@ -8,8 +8,8 @@
 //     | +--made, TLS--> kTls --done--> kAwaitHead
 //     +-- next candidate -+
 //
-// A plain request begins with kAwaitHead where an earlier one has left a connection (IdleConns), and
-// goes back to kConnecting, to the same backend, when that turns out to have ended.
+// A plain request begins with kAwaitHead where an earlier one has left a connection (IdleConns),
+// and goes back to kConnecting, to the same backend, when that turns out to have ended.
 //
 // Owned by Session for as long as the request lives; buried by it at the end.
 #pragma once

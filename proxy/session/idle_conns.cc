@@ -36,8 +36,8 @@ std::unique_ptr<net::Conn> IdleConns::Take(Key key, net::ConnSink& sink, Instant
   while (!list.empty()) {
     Idle newest = std::move(list.back());
     list.pop_back();
-    // An end, or bytes that nobody has asked for, may be there without their event having been dealt
-    // with: the next request would take them for its answer.
+    // An end, or bytes that nobody has asked for, may be there without their event having been
+    // dealt with: the next request would take them for its answer.
     if (newest.until > now && !newest.conn->HasInput()) {
       if (newest.gauge != nullptr) {
         newest.gauge->Add(-1);
@@ -75,8 +75,8 @@ void IdleConns::Clear() noexcept {
 // The list stays, if only an empty one: Sweep takes it off.
 void IdleConns::Drop(const net::Conn& conn) noexcept {
   for (auto& [key, list] : idle_) {
-    const auto found = std::find_if(
-        list.begin(), list.end(), [&conn](const Idle& idle) { return idle.conn.get() == &conn; });
+    const auto found = std::find_if(list.begin(), list.end(),
+                                    [&conn](const Idle& idle) { return idle.conn.get() == &conn; });
     if (found != list.end()) {
       Close(*found);
       list.erase(found);

@@ -1,6 +1,6 @@
-// Connections that wait for their next request: to backends, kept behind an answer that was complete
-// and handed to the next plain request for the same backend, and to auth servers, for the next
-// question of the same route. One per worker, used in its thread only.
+// Connections that wait for their next request: to backends, kept behind an answer that was
+// complete and handed to the next plain request for the same backend, and to auth servers, for the
+// next question of the same route. One per worker, used in its thread only.
 //
 // Whatever happens to an idle connection, bytes, an end or an error, ends it: nobody has asked for
 // anything. The newest is handed out first, so that a crowd that was needed once runs out.
@@ -36,14 +36,13 @@ class IdleConns final : private net::ConnSink {
 
   explicit IdleConns(net::Loop& loop) noexcept : loop_(loop) {}
 
-  // Keeps a connection, or closes it when the terms are not met. REQUIRES: the conn is open, nothing
-  // is pending.
+  // Keeps a connection, or closes it when the terms are not met. REQUIRES: the conn is open,
+  // nothing is pending.
   void Keep(Key key, std::unique_ptr<net::Conn> conn, const Terms& terms) noexcept;
 
   // One that has no input, which from here on reports to `sink`; null when there is none. Its end
   // may be on its way.
-  [[nodiscard]] std::unique_ptr<net::Conn> Take(Key key, net::ConnSink& sink,
-                                                Instant now) noexcept;
+  [[nodiscard]] std::unique_ptr<net::Conn> Take(Key key, net::ConnSink& sink, Instant now) noexcept;
 
   // Closes those whose time is over or whose backend is out of service.
   void Sweep(Instant now) noexcept;

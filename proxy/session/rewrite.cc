@@ -66,8 +66,8 @@ bool IsReplaced(FieldId id) noexcept {
   }
 }
 
-// True for what the route takes off, also when it is spelled in another way: it is not wanted behind
-// here.
+// True for what the route takes off, also when it is spelled in another way: it is not wanted
+// behind here.
 bool IsRemoved(const HeadChange& change, const http::Field& field) noexcept {
   return !change.removed.empty() &&
          std::any_of(change.removed.begin(), change.removed.end(), [&](const std::string& name) {

@@ -300,9 +300,9 @@ class Session final : public net::Mortal,
   bool over_limit_ : 1 = false;
   bool over_ip_limit_ : 1 = false;
   bool ip_counted_ : 1 = false;
-  bool serving_ : 1 = false;     // TakeHead is on the stack
-  bool surplus_ : 1 = false;     // so far over a limit that it is not even told so
-  bool ending_ : 1 = false;      // no further request is taken
+  bool serving_ : 1 = false;  // TakeHead is on the stack
+  bool surplus_ : 1 = false;  // so far over a limit that it is not even told so
+  bool ending_ : 1 = false;   // no further request is taken
   bool forced_ : 1 = false;
   bool handshake_counted_ : 1 = false;  // it is one of the upgrades under way
   bool route_counted_ : 1 = false;      // the upgrade, or what became of it, counts at its route

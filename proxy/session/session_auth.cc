@@ -81,9 +81,9 @@ void Session::BeginCheck(const http::RequestHead& head, Bytes head_bytes, const 
   AuthCall& call = work->call;
   work_ = std::move(work);
   const config::Route& route = core_.route(facts_).config;
-  call.Start(AuthRequest(head, ForwardFactsOf(sender), *route.auth),
-             upgrade ? std::min(route.auth->timeout, route.handshake_timeout)
-                     : route.auth->timeout);
+  call.Start(
+      AuthRequest(head, ForwardFactsOf(sender), *route.auth),
+      upgrade ? std::min(route.auth->timeout, route.handshake_timeout) : route.auth->timeout);
 }
 
 // What comes now is for later. A bounded piece of it is held, mainly to see the client leave.

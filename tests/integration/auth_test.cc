@@ -412,9 +412,9 @@ TEST_F(Auth, WhatHasExpiredOrDoesNotSayWhenIsNotAllowed) {
     AcceptCheck().Send(answer);
     return client.ReadResponse();
   };
-  for (const std::string& past :
-       {UnixTimeIn(-1), UnixTimeIn(0), std::string("0"), FixdateIn(-5),
-        std::string("Mon, 01 Jan 1601 00:00:00 GMT"), std::string("Mon, 01 Jan 0001 00:00:00 GMT")}) {
+  for (const std::string& past : {UnixTimeIn(-1), UnixTimeIn(0), std::string("0"), FixdateIn(-5),
+                                  std::string("Mon, 01 Jan 1601 00:00:00 GMT"),
+                                  std::string("Mon, 01 Jan 0001 00:00:00 GMT")}) {
     const HttpMessage answer = ask(AllowUntil(past));
     EXPECT_EQ(answer.status, 401) << past;
     EXPECT_EQ(answer.Count("WWW-Authenticate"), 1U);
@@ -541,8 +541,8 @@ TEST_F(Auth, ADenialEndsAConnectionThatHasContentOnIt) {
 
 // auth.timeout is a part of it.
 TEST_F(Auth, AnUpgradeIsAskedAboutNoLongerThanItsHandshakeMayTake) {
-  ProxyProcess proxy(AuthConfig(backend.port(), auth.port(), "timeout = \"1h\"",
-                                "handshake_timeout = \"200ms\""));
+  ProxyProcess proxy(
+      AuthConfig(backend.port(), auth.port(), "timeout = \"1h\"", "handshake_timeout = \"200ms\""));
   RawClient client(proxy.port());
   client.Send(UpgradeRequest());
   Stream check = AcceptCheck();

@@ -149,8 +149,8 @@ TEST_P(EventStreamTest, ThatHasSaidNothingYetEndsAtItsStart) {
 
 // HTML, section 9.2.6: the time is a decimal number of milliseconds.
 TEST_P(EventStreamTest, TellsItsClientWhenToComeBack) {
-  ProxyProcess own(StreamConfig({backend.port()},
-                                "window = \"0s\"\ngrace = \"10s\"\nevent_retry = \"2s\""));
+  ProxyProcess own(
+      StreamConfig({backend.port()}, "window = \"0s\"\ngrace = \"10s\"\nevent_retry = \"2s\""));
   for (const bool inside : {false, true}) {
     EventStream s = Open(RawClient(own.port()), backend, GetParam());
     s.Send(inside ? "data: 1" : "data: 1\n\n");

@@ -1,6 +1,6 @@
-// Connections to backends are kept for further plain requests, and only where nobody can lose or mix
-// up anything by it; connections of clients are kept within limits, and a client that has left takes
-// its request with it.
+// Connections to backends are kept for further plain requests, and only where nobody can lose or
+// mix up anything by it; connections of clients are kept within limits, and a client that has left
+// takes its request with it.
 #include <string>
 #include <vector>
 
@@ -22,7 +22,8 @@ constexpr const char* kStale = "sluice_backend_stale_total{backend=\"b0\",pool=\
 constexpr const char* kIdle = "sluice_backend_idle_connections{backend=\"b0\",pool=\"app\"}";
 
 // One worker: what one has left, another one does not find.
-Config OneWorker(const RawBackend& backend, std::string pool = "keep_alive.idle_timeout = \"30s\"") {
+Config OneWorker(const RawBackend& backend,
+                 std::string pool = "keep_alive.idle_timeout = \"30s\"") {
   return {.backends = {backend.port()}, .workers = 1, .pool = std::move(pool)};
 }
 
@@ -58,14 +59,15 @@ TEST_F(KeepAliveTest, FurtherRequestsOfAnyClientGoOverTheSameConnection) {
   RawClient other(proxy_.port());
   EXPECT_EQ(Serve(other, peer_, "POST /p HTTP/1.1\r\nHost: b\r\nContent-Length: 3\r\n\r\nabc").body,
             "ok");
-  EXPECT_EQ(Serve(other, peer_, "HEAD /h HTTP/1.1\r\nHost: b\r\n\r\n",
-                  "HTTP/1.1 204 No Content\r\n\r\n")
-                .status,
-            204);
-  EXPECT_EQ(Serve(client_, peer_, kGet,
-                  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nT: x\r\n\r\n")
-                .body,
-            "ok");
+  EXPECT_EQ(
+      Serve(other, peer_, "HEAD /h HTTP/1.1\r\nHost: b\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n")
+          .status,
+      204);
+  EXPECT_EQ(
+      Serve(client_, peer_, kGet,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nT: x\r\n\r\n")
+          .body,
+      "ok");
   EXPECT_EQ(Serve(client_, peer_).body, "ok");
   EXPECT_EQ(proxy_.Metric(kReused), 5);
   EXPECT_FALSE(backend_.HasConnection(Millis(0)));
@@ -136,12 +138,14 @@ TEST_F(KeepAliveTest, AnAuthenticatedConnectionIsNobodyElses) {
     EXPECT_EQ(client_.ReadResponse().body, "ok");
     own.ExpectEnd();
   }
-  EXPECT_EQ(Serve(client_, peer_, "GET /b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n").body,
-            "ok");
+  EXPECT_EQ(
+      Serve(client_, peer_, "GET /b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n").body,
+      "ok");
   client_.Send(kGet);
   static_cast<void>(peer_.ReadRequest());
-  peer_.Send("HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nWWW-Authenticate: NTLM\r\n"
-             "Content-Length: 0\r\n\r\n");
+  peer_.Send(
+      "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nWWW-Authenticate: NTLM\r\n"
+      "Content-Length: 0\r\n\r\n");
   EXPECT_EQ(client_.ReadResponse().status, 401);
   peer_.ExpectEnd();
 }
@@ -200,8 +204,7 @@ TEST_F(KeepAliveTest, AStaleConnectionCostsARepeatableRequestNothing) {
   }
   EXPECT_EQ(proxy_.Metric(kStale), 5);
   EXPECT_EQ(
-      proxy_.Metric(
-          "sluice_backend_failures_total{backend=\"b0\",pool=\"app\",reason=\"reset\"}"),
+      proxy_.Metric("sluice_backend_failures_total{backend=\"b0\",pool=\"app\",reason=\"reset\"}"),
       0)
       << "it is no fault of the backend";
 }
@@ -348,8 +351,9 @@ TEST(KeepAlive, AClientHasSoManyRequests) {
 TEST(ClientGone, TakesItsRequestWithIt) {
   RawBackend backend;
   ProxyProcess proxy(OneWorker(backend));
-  for (const char* answer : {"", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc",
-                             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"}) {
+  for (const char* answer :
+       {"", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"}) {
     RawClient client(proxy.port());
     client.Send(kGet);
     Stream peer = backend.Accept();

@@ -90,11 +90,12 @@ INSTANTIATE_TEST_SUITE_P(
              "[sever]\n",
              {"1: sever: unknown key; did you mean \"server\"? allowed here: server, limits, "
               "listener, route, pool, drain, admin, log"}},
-        Case{"UnknownKeyNear",
-             "[server]\nwokers = 3\n",
-             {"2: server.wokers: unknown key; did you mean \"workers\"? allowed here: workers, "
-              "header_timeout, tls_timeout, keep_alive_timeout, keep_alive_requests, close_timeout, "
-              "trusted_proxies, takeover_socket"}},
+        Case{
+            "UnknownKeyNear",
+            "[server]\nwokers = 3\n",
+            {"2: server.wokers: unknown key; did you mean \"workers\"? allowed here: workers, "
+             "header_timeout, tls_timeout, keep_alive_timeout, keep_alive_requests, close_timeout, "
+             "trusted_proxies, takeover_socket"}},
         Case{"UnknownKeyFar",
              "[log]\nzzz = 1\n",
              {"2: log.zzz: unknown key; allowed here: level, access, query, queue"}},

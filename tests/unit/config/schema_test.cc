@@ -134,7 +134,8 @@ std::string FileWith(const std::string& path, const std::string& key, const std:
   if (path == "pool.*.health" && key != "type") {
     out += "health.type = \"http\"\n";
   }
-  out += in("pool.*.keep_alive", "keep_alive.") + in("pool.*.health", "health.") + in("pool.*.outlier", "outlier.");
+  out += in("pool.*.keep_alive", "keep_alive.") + in("pool.*.health", "health.") +
+         in("pool.*.outlier", "outlier.");
   return out;
 }
 

@@ -189,7 +189,9 @@ TEST_F(RewriteTest, AddedFieldsGoOutWhateverConnectionNames) {
   ForwardFacts facts = Facts();
   facts.added = "X-User: alice\r\n";
   const std::string out = BackendRequest(head, facts, Passage::kClose);
-  EXPECT_NE(out.find("\r\nX-User: alice\r\nVia: 1.1 sluice\r\nConnection: close\r\n\r\n"), std::string::npos) << out;
+  EXPECT_NE(out.find("\r\nX-User: alice\r\nVia: 1.1 sluice\r\nConnection: close\r\n\r\n"),
+            std::string::npos)
+      << out;
 }
 
 TEST_F(RewriteTest, AuthRequestHasWhatIsForwardedAndWhatWasAsked) {

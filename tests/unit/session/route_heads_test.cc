@@ -35,10 +35,9 @@ TEST(RouteHeads, AreNamesAndWholeLines) {
 
 TEST(RouteHeads, LeaveWhatSluicesOwnAnswersHaveAlready) {
   config::Route route;
-  route.response_headers.add = {{"cache-control", "public"}, {"X-A", "a"},
-                                {"Content-Type", "b"},       {"Retry-After", "9"},
-                                {"Location", "/"},           {"Allow", "GET"},
-                                {"www-authenticate", "c"}};
+  route.response_headers.add = {
+      {"cache-control", "public"}, {"X-A", "a"},     {"Content-Type", "b"},    {"Retry-After", "9"},
+      {"Location", "/"},           {"Allow", "GET"}, {"www-authenticate", "c"}};
   const RouteHeads heads(route);
   EXPECT_EQ(heads.own_answer(false), "X-A: a\r\n");
   EXPECT_EQ(heads.response(false).added,
