@@ -54,11 +54,7 @@ bool AuthCall::TakeIdle() noexcept {
 void AuthCall::Connect() noexcept {
   stage_ = Stage::kConnecting;
   reused_ = false;
-  auto fd = net::StartConnect(route_.auth);
-  if (!fd && net::IsOwnShortage(fd.error().sys_errno) && !services_.idle_conns->empty()) {
-    services_.idle_conns->Clear();
-    fd = net::StartConnect(route_.auth);
-  }
+  auto fd = services_.idle_conns->StartConnect(route_.auth);
   if (!fd) {
     Fail(AuthResult::kUnreachable, "it cannot be connected to");
     return;

@@ -251,11 +251,7 @@ void Exchange::TryNext() noexcept {
 bool Exchange::Connect() noexcept {
   const net::Address& address = core_.pool(facts_).addresses[facts_.backend];
   connect_began_ = core_.services.loop.now();
-  auto fd = net::StartConnect(address);
-  if (!fd && net::IsOwnShortage(fd.error().sys_errno) && !core_.services.idle_conns->empty()) {
-    core_.services.idle_conns->Clear();
-    fd = net::StartConnect(address);
-  }
+  auto fd = core_.services.idle_conns->StartConnect(address);
   if (!fd) {
     core_.backend_block(facts_).failures[BackendFailure::kRefused].Add();
     if (!net::IsOwnShortage(fd.error().sys_errno)) {

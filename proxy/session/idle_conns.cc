@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "proxy/net/socket.h"
+
 namespace sluice::session {
 namespace {
 
@@ -48,6 +50,15 @@ std::unique_ptr<net::Conn> IdleConns::Take(Key key, net::ConnSink& sink, Instant
     Close(newest);
   }
   return nullptr;
+}
+
+Result<UniqueFd> IdleConns::StartConnect(const net::Address& address) noexcept {
+  auto fd = net::StartConnect(address);
+  if (!fd && net::IsOwnShortage(fd.error().sys_errno) && !idle_.empty()) {
+    Clear();
+    fd = net::StartConnect(address);
+  }
+  return fd;
 }
 
 void IdleConns::Sweep(Instant now) noexcept {

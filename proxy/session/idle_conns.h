@@ -13,7 +13,10 @@
 
 #include "proxy/balance/backend_set.h"
 #include "proxy/base/clock.h"
+#include "proxy/base/result.h"
+#include "proxy/base/unique_fd.h"
 #include "proxy/metrics/blocks.h"
+#include "proxy/net/address.h"
 #include "proxy/net/conn.h"
 #include "proxy/net/loop.h"
 
@@ -44,6 +47,10 @@ class IdleConns final : private net::ConnSink {
   // may be on its way.
   [[nodiscard]] std::unique_ptr<net::Conn> Take(Key key, net::ConnSink& sink, Instant now) noexcept;
 
+  // Begins a new connection, as net::StartConnect does. Where descriptors or memory have run out,
+  // all that wait here are closed to make room for it.
+  [[nodiscard]] Result<UniqueFd> StartConnect(const net::Address& address) noexcept;
+
   // Closes those whose time is over or whose backend is out of service.
   void Sweep(Instant now) noexcept;
 
@@ -51,8 +58,6 @@ class IdleConns final : private net::ConnSink {
 
   // Closes all: before the view that they belong to goes away.
   void Clear() noexcept;
-
-  [[nodiscard]] bool empty() const noexcept { return idle_.empty(); }
 
  private:
   struct Idle {
