@@ -906,10 +906,15 @@ void Exchange::FinishResponse(Ended how) noexcept {
 
 // A drain waits for the next request of the session.
 void Exchange::NoteSessionAnswered() noexcept {
-  balance::BackendState& state = *core_.pool(facts_).backends.backends()[facts_.backend].state;
-  if (state.draining.load(std::memory_order_relaxed)) {
-    state.NoteAnswered(core_.services.loop.now());
+  if (IsBackendDraining()) {
+    core_.pool(facts_).backends.backends()[facts_.backend].state->NoteAnswered(
+        core_.services.loop.now());
   }
+}
+
+bool Exchange::IsBackendDraining() const noexcept {
+  return core_.pool(facts_).backends.backends()[facts_.backend].state->draining.load(
+      std::memory_order_relaxed);
 }
 
 // Whether the backend's connection may carry another request. Its answer has ended in order.
@@ -993,6 +998,10 @@ void Exchange::CountUpgrade(UpgradeOutcome outcome) noexcept {
 
 void Exchange::EndEventStream() noexcept {
   end_events_ = true;
+  if (admission_.learned && IsBackendDraining()) {
+    // The backend forgets the session with its stream: what is said beside it comes too late.
+    core_.route(facts_).learned->End(admission_.token, core_.services.loop.now());
+  }
   if (events_->at_boundary()) {
     std::string out = EndOfEvents();
     if (client_chunked_) {

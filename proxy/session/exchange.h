@@ -173,6 +173,7 @@ class Exchange final : public net::Mortal {
   };
   void FinishResponse(Ended how) noexcept;
   void NoteSessionAnswered() noexcept;
+  [[nodiscard]] bool IsBackendDraining() const noexcept;
   [[nodiscard]] bool MayKeepBackend() const noexcept;
   void KeepBackend() noexcept;
   [[nodiscard]] std::string EndOfEvents() const;

@@ -179,10 +179,53 @@ class Poller {
     }
   }
 
-  async end() {
+  async fallSilent() {
     this.ended = true;
     await this.done;
-    this.socket.disconnect();
+  }
+}
+
+class Caller {
+  constructor(url, transport) {
+    Object.assign(this, { transport, answered: 0, sessions: 1, failures: [] });
+    this.connection = new HubConnectionBuilder()
+      .withUrl(url, { transport: HttpTransportType[transport] })
+      .withAutomaticReconnect({ nextRetryDelayInMilliseconds: () => 100 })
+      .configureLogging(LogLevel.None)
+      .build();
+    this.connection.on('tick', () => {});
+    this.connection.onreconnected(() => {
+      this.sessions += 1;
+    });
+    this.connection.onclose((error) => {
+      this.closed = error ?? true;
+    });
+  }
+
+  async start() {
+    await this.connection.start();
+    this.done = this.talk();
+  }
+
+  async talk() {
+    while (!this.ended && !this.closed) {
+      if (this.connection.state === 'Connected') {
+        const said = `call ${this.answered}`;
+        const answer = await this.connection.invoke('echo', said).catch((error) => {
+          this.failures.push(error.message); // under way when its session ended
+        });
+        if (answer) {
+          assert.equal(answer.text, said);
+          this.answered += 1;
+        }
+      }
+      await delay(pause / 2);
+    }
+  }
+
+  async fallSilent() {
+    this.ended = true;
+    await this.done;
   }
 }
 
@@ -219,7 +262,9 @@ describe('rolling restarts without cookies', () => {
           await rollingRestart(sluice, backends, { window,
             empty: async (backend) => facts.push(await backend.ask()),
             between: () => everyoneTalks(crowd) });
-          await within('the last answers', Promise.all(crowd.map((one) => one.end())), 60_000);
+          await within('the last answers', Promise.all(crowd.map((one) => one.fallSilent())),
+            60_000);
+          // Before the clients leave: what they have on its way then names a session that they ended.
           facts.push(...await Promise.all(backends.map((backend) => backend.ask())));
           assert.equal(facts.reduce((sum, { unknown }) => sum + unknown, 0), 0);
           for (const { sessions, errors } of crowd) {
@@ -228,6 +273,39 @@ describe('rolling restarts without cookies', () => {
           }
         } finally {
           crowd.forEach(({ socket }) => socket.disconnect());
+        }
+      }));
+
+  const callers = long ? 60 : 10;
+  test(`${callers} clients of signalr by each of ServerSentEvents and LongPolling`, () =>
+    withBackends('signalr_hub.mjs',
+      'affinity = ["query:id", "ip"]\nlearn = { json = "connectionToken", from = "/negotiate" }',
+      async (sluice, backends) => {
+        const crowd = ['ServerSentEvents', 'LongPolling'].flatMap((transport) =>
+          Array.from({ length: callers }, () => new Caller(`${sluice.http}/hub`, transport)));
+        const facts = [];
+        try {
+          await within('all starts', Promise.all(crowd.map((one) => one.start())));
+          await everyoneTalks(crowd);
+          await rollingRestart(sluice, backends, { window,
+            empty: async (backend) => facts.push(await backend.ask()),
+            between: () => everyoneTalks(crowd) });
+          await within('the last results', Promise.all(crowd.map((one) => one.fallSilent())),
+            60_000);
+          // Before the clients leave: what they have on its way then names a session that they ended.
+          facts.push(...await Promise.all(backends.map((backend) => backend.ask())));
+          assert.equal(facts.reduce((sum, { strange }) => sum + strange, 0), 0);
+          // A POST that crosses the end of its own stream comes to a hub that has just forgotten it.
+          const streams = crowd.filter(({ transport }) => transport === 'ServerSentEvents');
+          const refused = facts.reduce((sum, fact) => sum + fact.refused, 0);
+          assert.ok(refused <= streams.reduce((sum, { sessions }) => sum + sessions - 1, 0),
+            `${refused} times refused by the hub that gave the token`);
+          for (const { transport, sessions, failures } of crowd) {
+            assert.ok(sessions >= 2 && sessions <= 3, `${sessions} sessions by ${transport}`);
+            assert.ok(failures.length <= 2 * (sessions - 1), failures.join());
+          }
+        } finally {
+          await Promise.allSettled(crowd.map(({ connection }) => connection.stop()));
         }
       }));
 });

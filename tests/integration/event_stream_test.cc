@@ -1,6 +1,6 @@
 // Proves that an answer of the type text/event-stream lasts like a session and is ended like one:
 // at a moment of its own, between two events, so that an EventSource comes back and has lost none.
-// A 503 would keep it away for good, so no drain answers it with that.
+// A 503 would keep it away for good, so no drain answers it with that, but for a learned token.
 #include <signal.h>
 
 #include <algorithm>

@@ -255,7 +255,7 @@ TEST_F(LearnedAffinityTest, WhatCannotBeReadGoesThroughAndIsCounted) {
         "{\"url\":\"" + std::string(100'000, 'x') + "\",\"connectionToken\":\"t\"}"}) {
     Negotiate(proxy, WithLength(other));
     EXPECT_EQ(last_content, other);
-    EXPECT_EQ(proxy.Metric("sluice_affinity_unreadable_total{reason=\"no_token\"}"), ++unreadable);
+    proxy.AwaitMetric("sluice_affinity_unreadable_total{reason=\"no_token\"}", ++unreadable);
   }
   EXPECT_EQ(proxy.Metric("sluice_affinity_learned_total"), 0);
 }
@@ -349,6 +349,26 @@ TEST_F(LearnedAffinityTest, SessionsEndAtOnceWithoutAWindow) {
     }
   }
   EXPECT_EQ(told, 3U);
+}
+
+// A hub forgets a session with its stream: what is said beside it afterwards is not for it.
+TEST_F(LearnedAffinityTest, ASessionEndsWithItsEventStream) {
+  ProxyProcess proxy(ConfigOf());
+  const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);
+  RawClient client(proxy.port());
+  client.Send("GET /chat?id=" + tokens[0] +
+              " HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+  Stream backend = backends[0].Accept();
+  static_cast<void>(backend.ReadRequest());
+  backend.Send(
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+  EXPECT_EQ(client.ReadHead().status, 200);
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=600ms").status, 202);
+  while (!client.ReadChunk().empty()) {  // `retry:`, and the last one
+  }
+  const Answer late = Request(proxy, "POST", tokens[0]);
+  EXPECT_EQ(late.message.status, 503);
+  EXPECT_FALSE(late.backend);
 }
 
 TEST_F(LearnedAffinityTest, AnUndrainInBetweenMakesAllAsBefore) {

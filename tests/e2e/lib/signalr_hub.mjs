@@ -2,8 +2,9 @@
 // started as `NAME PORT`. It knows only the connection tokens that it gave out itself; any other is
 // answered 404, as ASP.NET Core does. One method, `echo`, and every client is sent numbers by
 // invocations of `tick`.
-// Prints { address } once it serves; answers any line with { refused, opened }: how often a token
-// was not known, and by transport, how many connections there were.
+// Prints { address } once it serves; answers any line with { refused, strange, opened }: how often a
+// token was not known, how often it was one that another process has given out, and by transport, how
+// many connections there were.
 import { randomUUID } from 'node:crypto';
 import http from 'node:http';
 import readline from 'node:readline';
@@ -13,7 +14,9 @@ const end = '\u001e'; // of a record
 const tick = 100; // ms
 const [name, port = '0'] = process.argv.slice(2);
 const connections = new Map(); // by token
+const given = new Set(); // tokens
 let refused = 0;
+let strange = 0;
 const opened = { WebSockets: 0, ServerSentEvents: 0, LongPolling: 0 };
 
 // One connection, whatever carries it: `send` is given by the transport.
@@ -59,6 +62,7 @@ class Connection {
 
 function negotiate(response) {
   const token = randomUUID();
+  given.add(token);
   connections.set(token, new Connection(token));
   response.setHeader('Content-Type', 'application/json');
   response.end(JSON.stringify({
@@ -110,9 +114,11 @@ function read(request, then) {
 
 // The connection that a request names, or null after it was told 404.
 function find(request, refuse) {
-  const connection = connections.get(new URL(request.url, 'http://hub').searchParams.get('id'));
+  const token = new URL(request.url, 'http://hub').searchParams.get('id');
+  const connection = connections.get(token);
   if (!connection) {
     refused += 1;
+    strange += given.has(token) ? 0 : 1;
     refuse();
   }
   return connection;
@@ -162,5 +168,5 @@ server.listen(Number(port), '127.0.0.1', () => {
   console.log(JSON.stringify({ address: `127.0.0.1:${server.address().port}` }));
 });
 readline.createInterface({ input: process.stdin }).on('line', () => {
-  console.log(JSON.stringify({ refused, opened }));
+  console.log(JSON.stringify({ refused, strange, opened }));
 });
