@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -542,6 +543,54 @@ TEST(OutOfDescriptors, WhoIsThereGoesOnAndTheAdminAddressAnswers) {
   const auto freed = steady_clock::now();
   RelayedSession late = OpenSession(proxy, backend);
   EXPECT_LT(steady_clock::now() - freed, Millis(500));
+}
+
+// The lowest one that is free.
+rlim_t NextDescriptor(const ProxyProcess& proxy) {
+  rlim_t next = 0;
+  while (std::filesystem::is_symlink("/proc/" + std::to_string(proxy.pid()) + "/fd/" +
+                                     std::to_string(next))) {
+    ++next;
+  }
+  return next;
+}
+
+// Idle connections to backends go before a request is refused.
+TEST(OutOfDescriptors, AnAuthServerIsAskedAllTheSame) {
+  constexpr std::string_view kAsk = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+  constexpr std::string_view kDeny = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+  RawBackend backend;
+  RawBackend auth;
+  ProxyProcess proxy(
+      Config{.backends = {backend.port()},
+             .workers = 1,
+             .route = "auth.url = \"http://127.0.0.1:" + std::to_string(auth.port()) + "\""});
+  RawClient first(proxy.port());
+  RawClient second(proxy.port());
+  first.Send(kAsk);
+  Stream check = auth.Accept();
+  static_cast<void>(check.ReadRequest());
+  check.Send("HTTP/1.1 204 No Content\r\n\r\n");
+  Stream idle = backend.Accept();
+  static_cast<void>(idle.ReadRequest());
+  idle.Send("HTTP/1.1 204 No Content\r\n\r\n");
+  EXPECT_EQ(first.ReadResponse().status, 204);
+  first.Send(kAsk);
+  static_cast<void>(check.ReadRequest());  // so this connection is not idle
+  if (HasUbsan(proxy)) {
+    EXPECT_TRUE(proxy.running());
+    return;
+  }
+  const rlimit low{NextDescriptor(proxy), 20'000};
+  ASSERT_EQ(::prlimit(proxy.pid(), RLIMIT_NOFILE, &low, nullptr), 0);
+  second.Send(kAsk);
+  Stream other = auth.Accept();
+  static_cast<void>(other.ReadRequest());
+  static_cast<void>(idle.AwaitEnd());
+  other.Send(kDeny);
+  EXPECT_EQ(second.ReadResponse().status, 403);
+  check.Send(kDeny);
+  EXPECT_EQ(first.ReadResponse().status, 403);
 }
 
 }  // namespace
