@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <cassert>
+#include <cerrno>
 #include <utility>
 
 #include "proxy/net/socket.h"
@@ -42,10 +43,9 @@ IoResult Conn::Read(std::span<std::byte> into) noexcept {
   if (!open() || read_ended_) {
     return {IoStatus::kError, 0};
   }
-  const IoResult result = transport_ ? transport_->Read(into) : Receive(fd_.get(), into);
+  IoResult result = transport_ ? transport_->Read(into) : Receive(fd_.get(), into);
   if (result.status == IoStatus::kEof || result.status == IoStatus::kError) {
-    read_ended_ = true;
-    UpdateInterest();
+    result.status = EndRead(result.status);
   } else if (transport_) {
     // Reading may have made OpenSSL write (an alert, a KeyUpdate).
     NotePending();
@@ -112,7 +112,7 @@ std::optional<IoResult> Conn::SpliceTo(Conn& to, std::size_t most) noexcept {
   } else if (!to.backlog_->pipe || !to.backlog_->bytes.empty()) {
     return std::nullopt;
   }
-  const std::optional<IoResult> got = to.backlog_->pipe->Fill(fd_.get(), most);
+  std::optional<IoResult> got = to.backlog_->pipe->Fill(fd_.get(), most);
   if (to.backlog_->size() > 0 && to.FlushBacklog() == IoStatus::kError) {
     to.FailWrite();
   } else {
@@ -123,8 +123,7 @@ std::optional<IoResult> Conn::SpliceTo(Conn& to, std::size_t most) noexcept {
     to.UpdateInterest();
   }
   if (got && (got->status == IoStatus::kEof || got->status == IoStatus::kError)) {
-    read_ended_ = true;
-    UpdateInterest();
+    got->status = EndRead(got->status);
   }
   return got;
 }
@@ -215,7 +214,18 @@ IoStatus Conn::FlushBacklog() noexcept {
                                                              : result.status;
 }
 
+// The kernel tells of a reset once, to whatever call comes first; a read behind that gets the end of
+// the stream, as if the peer had sent a FIN.
+IoStatus Conn::EndRead(IoStatus end) noexcept {
+  read_ended_ = true;
+  UpdateInterest();
+  return reset_ ? IoStatus::kError : end;
+}
+
+// REQUIRES: errno is that of the call that failed. Writing to a peer that has sent its FIN and is
+// gone fails with EPIPE: what it sent is whole.
 void Conn::FailWrite() noexcept {
+  reset_ = !transport_ && errno == ECONNRESET;
   write_failed_ = true;
   DropBacklog();
   NotePending();

@@ -71,7 +71,8 @@ class Conn final : public Mortal {
   // From here on `sink` is told: the conn has another owner.
   void ReportTo(ConnSink& sink) noexcept { sink_ = &sink; }
 
-  // One read of at most into.size() bytes. After kEof or kError the conn is not read again.
+  // One read of at most into.size() bytes. After kEof or kError the conn is not read again. Without
+  // a transport kEof is the peer's FIN, and a reset is kError although writing has noticed it first.
   [[nodiscard]] IoResult Read(std::span<std::byte> into) noexcept;
 
   // Sends what the kernel takes now and keeps the rest; false when writing has failed for good
@@ -149,6 +150,7 @@ class Conn final : public Mortal {
   void Keep(Bytes bytes);
   void DropBacklog() noexcept;
   void FailWrite() noexcept;
+  [[nodiscard]] IoStatus EndRead(IoStatus end) noexcept;
   void NotePending() noexcept;
   void UpdateInterest() noexcept;
   void ReadHidden() noexcept;
@@ -165,6 +167,7 @@ class Conn final : public Mortal {
   bool connecting_ : 1 = false;
   bool read_ended_ : 1 = false;
   bool write_failed_ : 1 = false;
+  bool reset_ : 1 = false;  // writing was told that the peer has reset the connection
   bool fin_wanted_ : 1 = false;
   bool notify_written_ : 1 = false;  // the transport has written its own end
   bool fin_sent_ : 1 = false;

@@ -1,6 +1,7 @@
 #include "tests/desync/client.h"
 
 #include <array>
+#include <cerrno>
 #include <utility>
 
 namespace sluice::desync {
@@ -52,6 +53,7 @@ void Client::Connect() {
   bench::SetNonBlocking(fd_.get());
   loop_.Add(fd_.get(), EPOLLIN, *this);
   watches_room_ = false;
+  reset_ = false;
   reader_ = std::make_unique<HttpReader>(HTTP_RESPONSE);
   ends_ = false;
   ledger_.Count("client_connections");
@@ -127,7 +129,8 @@ void Client::OnEvent(std::uint32_t events) {
 
 void Client::SendPieces() {
   if (!pieces_.empty() && !pieces_.SendOne(fd_.get())) {
-    pieces_.Clear();  // what there is to read tells why
+    reset_ = errno == ECONNRESET;
+    pieces_.Clear();  // what there is to read tells the rest
   }
   if (watches_room_ == pieces_.empty()) {
     watches_room_ = !pieces_.empty();
@@ -142,7 +145,7 @@ void Client::Read() {
     return;
   }
   if (got <= 0) {
-    OnEnd(got < 0);
+    OnEnd(got < 0 || reset_);
     return;
   }
   const bool fed = reader_->Feed({buffer.data(), static_cast<std::size_t>(got)});

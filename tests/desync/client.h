@@ -87,6 +87,7 @@ class Client : public deploy::Participant {
   unsigned interim_ = 0;
   bool ends_ = false;  // the connection has nothing more to say
   bool watches_room_ = false;
+  bool reset_ = false;  // a write was told so, and a read behind that is not
 };
 
 }  // namespace sluice::desync

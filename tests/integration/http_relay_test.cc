@@ -105,6 +105,23 @@ TEST_F(HttpRelay, Http10ClientLearnsOfACutByAReset) {
   }
 }
 
+// The backend resets the connection while its answer comes and the request goes on. The process stands
+// still until both wait for it, so that it is often writing that is told of the reset.
+TEST_F(HttpRelay, Http10ClientLearnsOfACutThatItsRequestRanInto) {
+  RawClient client(proxy_.port());
+  client.Send("POST /old HTTP/1.0\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf");
+  Stream peer = backend_.Accept();
+  static_cast<void>(peer.ReadHead());
+  static_cast<void>(peer.ReadExactly(4));
+  peer.Send("HTTP/1.1 200 OK\r\n\r\nhello");
+  static_cast<void>(client.ReadUntil("hello"));
+  proxy_.Signal(SIGSTOP);
+  client.Send("rest");
+  peer.Reset();
+  proxy_.Signal(SIGCONT);
+  client.ExpectReset();
+}
+
 TEST(HttpRelayDrain, Http10ClientLearnsOfACutAtTheDeadlineByAReset) {
   RawBackend backend;
   ProxyProcess proxy(

@@ -395,6 +395,39 @@ TEST_F(ConnTest, WriteFailsAtOnceOnABrokenConnection) {
   EXPECT_FALSE(conn.write_finished());
 }
 
+// What an answer to the end of the connection is worth hangs on it: the kernel tells of the reset only
+// once, here to the write.
+TEST_F(ConnTest, AResetThatAWriteWasToldOfIsNoEndOfTheStream) {
+  Connect();
+  owner.reading = false;
+  peer->Send("half an answer");
+  peer->Reset();
+  EXPECT_FALSE(conn.Write(AsBytes("x")));
+  EXPECT_EQ(conn.Read(owner.buffer).bytes, 14U);
+  EXPECT_EQ(conn.Read(owner.buffer).status, IoStatus::kError);
+  EXPECT_TRUE(conn.read_ended());
+}
+
+TEST_F(ConnTest, AResetThatTheRestOfAWriteWasToldOfIsNoEndOfTheStream) {
+  Connect(kSmall);
+  static_cast<void>(Fill());
+  conn.PauseRead(Pause::kPeerFull);
+  peer->Reset();
+  ASSERT_TRUE(driver.Until([&] { return conn.write_failed(); }));
+  EXPECT_EQ(conn.Read(owner.buffer).status, IoStatus::kError);
+}
+
+TEST_F(ConnTest, AFinIsTheEndThoughWritingFailsBehindIt) {
+  Connect();
+  owner.reading = false;
+  peer->Send("a whole answer");
+  peer->Finish();
+  peer->Reset();
+  EXPECT_FALSE(conn.Write(AsBytes("x")));
+  EXPECT_EQ(conn.Read(owner.buffer).bytes, 14U);
+  EXPECT_EQ(conn.Read(owner.buffer).status, IoStatus::kEof);
+}
+
 TEST_F(ConnTest, CloseDropsWhatWaits) {
   Connect(kSmall);
   static_cast<void>(Fill());
@@ -654,6 +687,15 @@ TEST_F(SpliceTest, ReportsTheEndAndAReset) {
   other.Reset();
   EXPECT_EQ(second.SpliceTo(to, 100).value().status, IoStatus::kError);
   EXPECT_TRUE(second.read_ended());
+}
+
+TEST_F(SpliceTest, AResetThatAWriteWasToldOfIsNoEndOfTheStream) {
+  ConnectBoth();
+  peer->Send("half");
+  peer->Reset();
+  EXPECT_FALSE(conn.Write(AsBytes("x")));
+  EXPECT_EQ(conn.SpliceTo(to, 100).value().bytes, 4U);
+  EXPECT_EQ(conn.SpliceTo(to, 100).value().status, IoStatus::kError);
 }
 
 TEST_F(SpliceTest, TellsThatWritingFailedAndGivesThePipeBack) {
