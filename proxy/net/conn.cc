@@ -214,8 +214,8 @@ IoStatus Conn::FlushBacklog() noexcept {
                                                              : result.status;
 }
 
-// The kernel tells of a reset once, to whatever call comes first; a read behind that gets the end of
-// the stream, as if the peer had sent a FIN.
+// The kernel tells of a reset once, to whatever call comes first; a read behind that gets the end
+// of the stream, as if the peer had sent a FIN.
 IoStatus Conn::EndRead(IoStatus end) noexcept {
   read_ended_ = true;
   UpdateInterest();

@@ -72,7 +72,8 @@ class Conn final : public Mortal {
   void ReportTo(ConnSink& sink) noexcept { sink_ = &sink; }
 
   // One read of at most into.size() bytes. After kEof or kError the conn is not read again. Without
-  // a transport kEof is the peer's FIN, and a reset is kError although writing has noticed it first.
+  // a transport kEof is the peer's FIN, and a reset is kError although writing has noticed it
+  // first.
   [[nodiscard]] IoResult Read(std::span<std::byte> into) noexcept;
 
   // Sends what the kernel takes now and keeps the rest; false when writing has failed for good

@@ -69,8 +69,8 @@ std::string AllowUntil(const std::string& expiry) {
   return "HTTP/1.1 200 OK\r\nX-Auth-Expires: " + expiry + "\r\nContent-Length: 0\r\n\r\n";
 }
 
-double Checks(const ProxyProcess& proxy, const std::string& result) {
-  return proxy.Metric("sluice_auth_checks_total{result=\"" + result + "\"}");
+void AwaitChecks(const ProxyProcess& proxy, const std::string& result, double count) {
+  proxy.AwaitMetric("sluice_auth_checks_total{result=\"" + result + "\"}", count);
 }
 
 // One test's world: an auth server and a backend in its hands.
@@ -136,8 +136,8 @@ TEST_F(Auth, IsAskedAboutARequestWhoseBackendIsToldItsAnswer) {
   EXPECT_EQ(request.Field("Authorization"), "Bearer t");
   EXPECT_EQ(request.Field("X-Request-Id"), asked.Field("X-Request-Id"));
   EXPECT_EQ(client.ReadResponse().status, 204);
-  EXPECT_EQ(Checks(proxy, "allowed"), 1);
-  EXPECT_EQ(proxy.Metric("sluice_auth_seconds_count"), 1);
+  AwaitChecks(proxy, "allowed", 1);
+  proxy.AwaitMetric("sluice_auth_seconds_count", 1);
   EXPECT_EQ(proxy.AwaitAccessLog(1)[0]["request_id"], asked.Field("X-Request-Id"));
 }
 
@@ -224,7 +224,7 @@ TEST_F(Auth, DenialsAreRelayedAndTheConnectionGoesOn) {
     }
   }
   EXPECT_FALSE(backend.HasConnection(Millis(0)));
-  EXPECT_EQ(Checks(proxy, "denied"), denied);
+  AwaitChecks(proxy, "denied", denied);
   for (const auto& line : proxy.AwaitAccessLog(denied)) {
     EXPECT_EQ(line["reason"], "auth_denied");
   }
@@ -241,7 +241,7 @@ TEST_F(Auth, ADeniedUpgradeGetsAPlainAnswerAndCountsNoMore) {
     EXPECT_EQ(answer.body, "no");
   }
   EXPECT_FALSE(backend.HasConnection(Millis(0)));
-  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"auth_denied\"}"), 3);
+  proxy.AwaitMetric("sluice_upgrades_total{outcome=\"auth_denied\"}", 3);
   // While one is asked about it has the route's only place.
   client.Send(UpgradeRequest());
   Stream check = AcceptCheck();
@@ -290,7 +290,7 @@ TEST_F(Auth, AnAnswerThatDoesNotHoldAllowsNothing) {
     EXPECT_EQ(refusal.status, 503) << answer.substr(0, 60);
     EXPECT_TRUE(refusal.Has("Retry-After"));
     static_cast<void>(check.AwaitEnd());
-    EXPECT_EQ(Checks(proxy, "bad_answer"), ++asked);
+    AwaitChecks(proxy, "bad_answer", ++asked);
   };
   for (const std::string& answer : answers) {
     expect_503(answer);
@@ -314,8 +314,8 @@ TEST_F(Auth, ThatCannotBeReachedAllowsNothing) {
   const HttpMessage upgrade = client.Upgrade();
   EXPECT_EQ(upgrade.status, 503);
   EXPECT_TRUE(upgrade.Has("Retry-After"));
-  EXPECT_EQ(Checks(proxy, "unreachable"), 3);
-  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"auth_unavailable\"}"), 1);
+  AwaitChecks(proxy, "unreachable", 3);
+  proxy.AwaitMetric("sluice_upgrades_total{outcome=\"auth_unavailable\"}", 1);
   EXPECT_FALSE(backend.HasConnection(Millis(0)));
 }
 
@@ -325,7 +325,7 @@ TEST_F(Auth, ThatIsSilentOrTooSlowAllowsNothing) {
   RawClient first(unconnected.port());
   first.Send(kAsk);
   EXPECT_EQ(first.ReadResponse().status, 503);
-  EXPECT_EQ(Checks(unconnected, "timeout"), 1);
+  AwaitChecks(unconnected, "timeout", 1);
 
   ProxyProcess proxy(AuthConfig(backend.port(), auth.port(), "timeout = \"300ms\""));
   RawClient client(proxy.port());
@@ -348,7 +348,7 @@ TEST_F(Auth, ThatIsSilentOrTooSlowAllowsNothing) {
     static_cast<void>(slow.SendSome("x"));
   }
   EXPECT_EQ(client.ReadResponse().status, 503);
-  EXPECT_EQ(Checks(proxy, "timeout"), 2);
+  AwaitChecks(proxy, "timeout", 2);
   EXPECT_FALSE(backend.HasConnection(Millis(0)));
 }
 
@@ -394,7 +394,7 @@ TEST_F(Auth, WhatItAllowsEndsWhenItSays) {
     client->SendFrame(kText, "still here");
     EXPECT_EQ(client->ReadFrame().payload, "still here");
   }
-  EXPECT_EQ(proxy.Metric("sluice_own_closes_total{cause=\"auth_expired\"}"), 3);
+  proxy.AwaitMetric("sluice_own_closes_total{cause=\"auth_expired\"}", 3);
   for (const auto& line : proxy.AwaitAccessLog(3)) {
     EXPECT_EQ(line["reason"], "auth_expired");
     EXPECT_EQ(line["closed_by"], "sluice");
@@ -419,13 +419,13 @@ TEST_F(Auth, WhatHasExpiredOrDoesNotSayWhenIsNotAllowed) {
     EXPECT_EQ(answer.status, 401) << past;
     EXPECT_EQ(answer.Count("WWW-Authenticate"), 1U);
   }
-  EXPECT_EQ(Checks(proxy, "denied"), 6);
+  AwaitChecks(proxy, "denied", 6);
   for (const std::string bad : {"", "soon", "1e9", "Mon, 01 Jan 2300"}) {
     EXPECT_EQ(ask(AllowUntil(bad)).status, 503) << bad;
   }
   // Two of them, of which one might be meant.
   EXPECT_EQ(ask(AllowUntil(UnixTimeIn(9) + "\r\nX-Auth-Expires: " + UnixTimeIn(9))).status, 503);
-  EXPECT_EQ(Checks(proxy, "bad_answer"), 5);
+  AwaitChecks(proxy, "bad_answer", 5);
   EXPECT_FALSE(backend.HasConnection(Millis(0)));
 }
 
@@ -548,26 +548,28 @@ TEST_F(Auth, AnUpgradeIsAskedAboutNoLongerThanItsHandshakeMayTake) {
   Stream check = AcceptCheck();
   EXPECT_EQ(client.ReadResponse().status, 503);
   static_cast<void>(check.AwaitEnd());
-  EXPECT_EQ(Checks(proxy, "timeout"), 1);
+  AwaitChecks(proxy, "timeout", 1);
 }
 
 TEST_F(Auth, ARequestThatIsAskedAboutIsInFlight) {
   ProxyProcess proxy(AuthConfig(backend.port(), auth.port()));
-  const auto in_flight = [&] { return proxy.Metric("sluice_http_requests_in_flight"); };
+  const auto await_in_flight = [&](int count) {
+    proxy.AwaitMetric("sluice_http_requests_in_flight", count);
+  };
   for (const std::string_view verdict : {kDeny, kAllow, std::string_view("nonsense\r\n\r\n")}) {
     RawClient client(proxy.port());
     client.Send(kAsk);
     Stream check = AcceptCheck();
-    EXPECT_EQ(in_flight(), 1);
+    await_in_flight(1);
     check.Send(verdict);
     if (verdict == kAllow) {
       Stream leg = backend.Accept();
       static_cast<void>(leg.ReadRequest());
-      EXPECT_EQ(in_flight(), 1);
+      await_in_flight(1);
       leg.Send("HTTP/1.1 204 No Content\r\n\r\n");
     }
     EXPECT_GE(client.ReadResponse().status, 200);
-    EXPECT_EQ(in_flight(), 0);
+    await_in_flight(0);
     check.Close();
   }
   RawClient gone(proxy.port());
@@ -575,14 +577,14 @@ TEST_F(Auth, ARequestThatIsAskedAboutIsInFlight) {
   Stream check = AcceptCheck();
   gone.Reset();
   static_cast<void>(check.AwaitEnd());
-  proxy.AwaitMetric("sluice_http_requests_in_flight", 0);
+  await_in_flight(0);
   RawClient upgrade(proxy.port());
   upgrade.Send(UpgradeRequest());
   Stream second = AcceptCheck();
-  EXPECT_EQ(in_flight(), 0) << "an upgrade is none";
+  EXPECT_EQ(proxy.Metric("sluice_http_requests_in_flight"), 0) << "an upgrade is none";
   second.Send(kDeny);
   EXPECT_EQ(upgrade.ReadResponse().status, 403);
-  EXPECT_EQ(in_flight(), 0);
+  await_in_flight(0);
 }
 
 TEST_F(Auth, AClientThatLeavesEndsTheCheck) {
@@ -593,7 +595,7 @@ TEST_F(Auth, AClientThatLeavesEndsTheCheck) {
   upgrade.FinishWrite();
   static_cast<void>(check.AwaitEnd());
   upgrade.ExpectEnd();
-  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"client_gone\"}"), 1);
+  proxy.AwaitMetric("sluice_upgrades_total{outcome=\"client_gone\"}", 1);
   RawClient plain(proxy.port());
   plain.Send(kAsk);
   Stream second = AcceptCheck();
@@ -614,7 +616,7 @@ TEST_F(Auth, AClientThatLeavesEndsTheCheck) {
     third.Close();
   }
   proxy.AwaitMetric("sluice_connections_open{side=\"client\"}", 0);
-  EXPECT_EQ(proxy.Metric("sluice_auth_checks_total"), 2);
+  proxy.AwaitMetric("sluice_auth_checks_total", 2);
 }
 
 // Connections to it.
@@ -683,7 +685,7 @@ TEST_F(Auth, NoAnswerIsTakenFromAConnectionThatHasOneAlready) {
     EXPECT_EQ(client.ReadResponse().status, 403) << "allowed by what nobody had asked for";
   }
   EXPECT_TRUE(echo.heads().empty());
-  EXPECT_EQ(Checks(proxy, "denied"), 6);
+  AwaitChecks(proxy, "denied", 6);
 }
 
 TEST_F(Auth, AReloadClosesTheConnectionsThatWaitForAQuestion) {
@@ -892,8 +894,8 @@ TEST_F(Auth, NothingPassesWithoutItsWordWhileItDiesAndComesBack) {
   for (const HttpMessage& head : heads) {
     EXPECT_TRUE(allowed.contains(head.Field("X-Request-Id"))) << head.head;
   }
-  EXPECT_EQ(Checks(proxy, "allowed"), passed);
-  EXPECT_EQ(proxy.Metric("sluice_auth_checks_total"), kRequests);
+  AwaitChecks(proxy, "allowed", passed);
+  proxy.AwaitMetric("sluice_auth_checks_total", kRequests);
 }
 
 }  // namespace

@@ -397,7 +397,7 @@ TEST(EventStreamsOfABackend, EndInOrderAndTheirConnectionsGoOn) {
   EXPECT_EQ(drain["remaining"], 0);
   EXPECT_EQ(drain["clean"], 2);
   EXPECT_EQ(drain["forced"], 0);
-  EXPECT_EQ(proxy.Metric("sluice_drain_closed_total{how=\"clean\"}"), 2);
+  proxy.AwaitMetric("sluice_drain_closed_total{how=\"clean\"}", 2);
 
   // The same connections, the other backend.
   for (EventStream* s : {&between, &inside}) {

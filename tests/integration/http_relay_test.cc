@@ -105,8 +105,8 @@ TEST_F(HttpRelay, Http10ClientLearnsOfACutByAReset) {
   }
 }
 
-// The backend resets the connection while its answer comes and the request goes on. The process stands
-// still until both wait for it, so that it is often writing that is told of the reset.
+// The backend resets the connection while its answer comes and the request goes on. The process
+// stands still until both wait for it, so that it is often writing that is told of the reset.
 TEST_F(HttpRelay, Http10ClientLearnsOfACutThatItsRequestRanInto) {
   RawClient client(proxy_.port());
   client.Send("POST /old HTTP/1.0\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf");

@@ -69,7 +69,7 @@ TEST_F(KeepAliveTest, FurtherRequestsOfAnyClientGoOverTheSameConnection) {
           .body,
       "ok");
   EXPECT_EQ(Serve(client_, peer_).body, "ok");
-  EXPECT_EQ(proxy_.Metric(kReused), 5);
+  proxy_.AwaitMetric(kReused, 5);
   EXPECT_FALSE(backend_.HasConnection(Millis(0)));
 }
 
@@ -105,7 +105,7 @@ TEST_P(LastAnswerTest, IsFollowedByANewConnection) {
   peer_.Send(GetParam().answer);
   EXPECT_EQ(client_.ReadResponse().status, 200);
   peer_.ExpectEnd();
-  EXPECT_EQ(proxy_.Metric(kIdle), 0);
+  proxy_.AwaitMetric(kIdle, 0);
   client_.Send(kGet);
   Stream next = backend_.Accept();
   static_cast<void>(next.ReadRequest());
@@ -202,7 +202,7 @@ TEST_F(KeepAliveTest, AStaleConnectionCostsARepeatableRequestNothing) {
     proxy_.AwaitMetric(kIdle, 1);
     peer_ = std::move(next);
   }
-  EXPECT_EQ(proxy_.Metric(kStale), 5);
+  proxy_.AwaitMetric(kStale, 5);
   EXPECT_EQ(
       proxy_.Metric("sluice_backend_failures_total{backend=\"b0\",pool=\"app\",reason=\"reset\"}"),
       0)
@@ -240,7 +240,7 @@ TEST_F(KeepAliveTest, AHalfAnswerIsNotAStaleConnection) {
 TEST_F(KeepAliveTest, ADrainOfTheBackendEndsIt) {
   EXPECT_EQ(proxy_.Ask("POST", "/backends/app/b0/drain?window=0s&force=true").status, 202);
   peer_.ExpectEnd();
-  EXPECT_EQ(proxy_.Metric(kIdle), 0);
+  proxy_.AwaitMetric(kIdle, 0);
 }
 
 TEST_F(KeepAliveTest, AReloadEndsIt) {
@@ -289,7 +289,7 @@ TEST(KeepAlive, NoMoreAreKeptThanMayBe) {
   }
   peers[2].ExpectEnd();
   peers[3].ExpectEnd();
-  EXPECT_EQ(proxy.Metric(kIdle), 2);
+  proxy.AwaitMetric(kIdle, 2);
 }
 
 TEST(KeepAlive, EndsAfterItsIdleTime) {

@@ -171,9 +171,9 @@ TEST_F(LearnedAffinityTest, AWebSocketLandsOnTheBackendThatHandedOutItsToken) {
   }
   EXPECT_GT(taught[0], 0U);
   EXPECT_GT(taught[1], 0U);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_total"), 30);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_entries"), 30);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"home\"}"), 60);
+  proxy.AwaitMetric("sluice_affinity_learned_total", 30);
+  proxy.AwaitMetric("sluice_affinity_learned_entries", 30);
+  proxy.AwaitMetric("sluice_affinity_learned_picks_total{how=\"home\"}", 60);
   EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"fallback\"}"), 0);
   EXPECT_EQ(proxy.Metric("sluice_affinity_unreadable_total"), 0);
 }
@@ -199,8 +199,8 @@ TEST_F(LearnedAffinityTest, AnswersTeachInWhateverPiecesTheyCome) {
   EXPECT_EQ(last_content, content);
   EXPECT_EQ(Land(proxy, "tok"), teacher);
   EXPECT_EQ(Land(proxy, "tok"), teacher);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_total"), 4);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_entries"), 1);
+  proxy.AwaitMetric("sluice_affinity_learned_total", 4);
+  proxy.AwaitMetric("sluice_affinity_learned_entries", 1);
 }
 
 TEST_F(LearnedAffinityTest, ATokenIsKnownWhenTheClientHasItAndNothingIsHeldBack) {
@@ -239,7 +239,7 @@ TEST_F(LearnedAffinityTest, PlainRequestsFollowTheirTokenToo) {
     backend.Send(WithLength(ContentWith("another")));
     EXPECT_EQ(client.ReadResponse().body, ContentWith("another"));
   }
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_total"), 1);
+  proxy.AwaitMetric("sluice_affinity_learned_total", 1);
   EXPECT_EQ(proxy.Metric("sluice_affinity_unreadable_total"), 0);
 }
 
@@ -248,7 +248,7 @@ TEST_F(LearnedAffinityTest, WhatCannotBeReadGoesThroughAndIsCounted) {
   const std::string content = ContentWith("t");
   Negotiate(proxy, WithLength(content, "Content-Encoding: br\r\n"));
   EXPECT_EQ(last_content, content);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_unreadable_total{reason=\"encoded\"}"), 1);
+  proxy.AwaitMetric("sluice_affinity_unreadable_total{reason=\"encoded\"}", 1);
   double unreadable = 0;
   for (const std::string& other :
        {std::string("<html></html>"), std::string("{\"connectionToken\":"), std::string(),
@@ -268,14 +268,14 @@ TEST_F(LearnedAffinityTest, AFullTableForgetsTheOldestToken) {
   }
   EXPECT_EQ(Land(proxy, "t1"), teachers[1]);  // so that the second is the oldest
   teachers[4] = Teach(proxy, "t4");
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_evicted_total"), 1);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_entries"), 3);
+  proxy.AwaitMetric("sluice_affinity_learned_evicted_total", 1);
+  proxy.AwaitMetric("sluice_affinity_learned_entries", 3);
   for (const std::size_t kept : {1, 3, 4}) {
     EXPECT_EQ(Land(proxy, "t" + std::to_string(kept)), teachers[kept]) << kept;
   }
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"home\"}"), 4);
+  proxy.AwaitMetric("sluice_affinity_learned_picks_total{how=\"home\"}", 4);
   static_cast<void>(Land(proxy, "t2"));
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total"), 4);
+  proxy.AwaitMetric("sluice_affinity_learned_picks_total", 4);
   // Four requests for tokens by the address, four sessions by what was learned, one by its key.
   std::map<std::string, int> decided;
   for (const nlohmann::json& line : proxy.AwaitAccessLog(9)) {
@@ -338,8 +338,8 @@ TEST_F(LearnedAffinityTest, SessionsEndAtOnceWithoutAWindow) {
   EXPECT_EQ(client.Upgrade("/chat?id=" + tokens[2]).status, 503);
   EXPECT_FALSE(backends[0].HasConnection(Millis(0)));
   EXPECT_FALSE(backends[1].HasConnection(Millis(0)));
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"ended\"}"), 3);
-  EXPECT_EQ(proxy.Metric("sluice_upgrades_total{outcome=\"draining\"}"), 1);
+  proxy.AwaitMetric("sluice_affinity_learned_picks_total{how=\"ended\"}", 3);
+  proxy.AwaitMetric("sluice_upgrades_total{outcome=\"draining\"}", 1);
   std::size_t told = 0;
   for (const Deadline deadline; told < 3 && !deadline.passed();) {
     told = 0;
@@ -447,8 +447,8 @@ TEST_F(LearnedAffinityTest, WhoseBackendRefusesIsServedByAnother) {
   client.Send(UpgradeRequest("/chat?id=t"));
   const Stream other = backends[1 - teacher].AcceptWebSocket();
   EXPECT_EQ(client.ReadHead().status, 101);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"home\"}"), 1);
-  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"fallback\"}"), 1);
+  proxy.AwaitMetric("sluice_affinity_learned_picks_total{how=\"home\"}", 1);
+  proxy.AwaitMetric("sluice_affinity_learned_picks_total{how=\"fallback\"}", 1);
 }
 
 // Elsewhere nobody knows the token: it is to come again rather than to go there.

@@ -56,7 +56,7 @@ TEST_F(RedirectTest, AnswersOneRequestAfterTheOtherAndAsksNoBackend) {
   EXPECT_EQ(last.Field("Connection"), "close");
   client.ExpectEnd();
   EXPECT_FALSE(backend.HasConnection(Millis(0)));
-  EXPECT_EQ(proxy.Metric("sluice_http_requests_total{route=\"main\",code=\"3xx\"}"), 6);
+  proxy.AwaitMetric("sluice_http_requests_total{route=\"main\",code=\"3xx\"}", 6);
   const auto log = proxy.AwaitAccessLog(7);
   EXPECT_EQ(log[0]["status"], 308);
   EXPECT_EQ(log[0]["reason"], "redirect");

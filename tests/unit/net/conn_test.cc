@@ -395,8 +395,8 @@ TEST_F(ConnTest, WriteFailsAtOnceOnABrokenConnection) {
   EXPECT_FALSE(conn.write_finished());
 }
 
-// What an answer to the end of the connection is worth hangs on it: the kernel tells of the reset only
-// once, here to the write.
+// What an answer to the end of the connection is worth hangs on it: the kernel tells of the reset
+// only once, here to the write.
 TEST_F(ConnTest, AResetThatAWriteWasToldOfIsNoEndOfTheStream) {
   Connect();
   owner.reading = false;
