@@ -69,8 +69,9 @@ std::string AllowUntil(const std::string& expiry) {
   return "HTTP/1.1 200 OK\r\nX-Auth-Expires: " + expiry + "\r\nContent-Length: 0\r\n\r\n";
 }
 
-void AwaitChecks(const ProxyProcess& proxy, const std::string& result, double count) {
-  proxy.AwaitMetric("sluice_auth_checks_total{result=\"" + result + "\"}", count);
+void AwaitChecks(const ProxyProcess& proxy, const std::string& result, std::size_t count) {
+  proxy.AwaitMetric("sluice_auth_checks_total{result=\"" + result + "\"}",
+                    static_cast<double>(count));
 }
 
 // One test's world: an auth server and a backend in its hands.
@@ -857,7 +858,7 @@ TEST_F(Auth, NothingPassesWithoutItsWordWhileItDiesAndComesBack) {
   ProxyProcess proxy(config);
   std::array<RawClient, 8> clients;
   std::map<int, int> statuses;
-  int passed = 0;
+  std::size_t passed = 0;
   for (int i = 0; i < kRequests;) {
     std::array<bool, clients.size()> may{};
     for (std::size_t k = 0; k < clients.size(); ++k, ++i) {
@@ -877,7 +878,7 @@ TEST_F(Auth, NothingPassesWithoutItsWordWhileItDiesAndComesBack) {
     for (std::size_t k = 0; k < clients.size(); ++k) {
       const HttpMessage answer = clients[k].ReadResponse();
       ++statuses[answer.status];
-      passed += answer.status == 200 ? 1 : 0;
+      passed += answer.status == 200 ? 1U : 0U;
       EXPECT_TRUE(may[k] || answer.status != 200);
       if (answer.Field("Connection") == "close") {
         clients[k].Close();
@@ -889,7 +890,7 @@ TEST_F(Auth, NothingPassesWithoutItsWordWhileItDiesAndComesBack) {
   EXPECT_GT(statuses[503], 100);
   EXPECT_EQ(statuses[200] + statuses[403] + statuses[503], kRequests);
   const std::vector<HttpMessage> heads = echo.heads();
-  EXPECT_EQ(heads.size(), static_cast<std::size_t>(passed));
+  EXPECT_EQ(heads.size(), passed);
   const std::lock_guard lock(mutex);
   for (const HttpMessage& head : heads) {
     EXPECT_TRUE(allowed.contains(head.Field("X-Request-Id"))) << head.head;

@@ -82,6 +82,22 @@ class GiverTest : public DescriptorsTest {
     EXPECT_TRUE((*taker)->SayReady(Soon()).has_value());
   }
 
+  // The same, where the process may not even have seen the last one come.
+  void ExpectServesOnceTheLastIsSeenToLeave() {
+    const test::Deadline deadline;
+    for (;;) {
+      auto taker = Taker::Connect(path_);
+      ASSERT_TRUE(taker.has_value() && taker->has_value());
+      const auto offer = (*taker)->Receive("1", Soon());
+      if (offer.has_value()) {
+        EXPECT_TRUE((*taker)->SayReady(Soon()).has_value());
+        return;
+      }
+      ASSERT_THAT(offer.error().message, HasSubstr("another process"));
+      ASSERT_FALSE(deadline.passed());
+    }
+  }
+
   test::TempDir dir_;
   std::string path_ = dir_.path() + "/takeover.sock";
 };
@@ -95,19 +111,7 @@ TEST_F(GiverTest, WhoLeavesDuringItsHelloIsForgotten) {
       const UniqueFd peer = Connect();
       Send(peer, std::string_view(hello).substr(0, bytes));
     }
-    // It may not have been seen to leave yet.
-    const test::Deadline deadline;
-    for (;;) {
-      auto taker = Taker::Connect(path_);
-      ASSERT_TRUE(taker.has_value() && taker->has_value());
-      const auto offer = (*taker)->Receive("1", Soon());
-      if (offer.has_value()) {
-        EXPECT_TRUE((*taker)->SayReady(Soon()).has_value());
-        break;
-      }
-      ASSERT_THAT(offer.error().message, HasSubstr("another process")) << bytes;
-      ASSERT_FALSE(deadline.passed());
-    }
+    ExpectServesOnceTheLastIsSeenToLeave();
     for (const std::string& event : old.events()) {
       EXPECT_THAT(event, Not(StartsWith("failed"))) << bytes;
       EXPECT_TRUE(!event.starts_with("refused") || event.ends_with("right now")) << event;
@@ -247,7 +251,8 @@ TEST_F(GiverTest, AStartedProcessHasTheLongerTimeForItsHello) {
   ASSERT_TRUE(old.Do([&](Giver& giver) { return giver.AdoptConnection(std::move(pair.one), 4711); })
                   .has_value());
   EXPECT_EQ(old.AwaitEvent(1), "failed 4711: it was not ready within 0.060 s");
-  EXPECT_GE(Now() - began, Millis(60));
+  // The clock of a loop runs in steps, of at most 10 ms.
+  EXPECT_GE(Now() - began, Millis(50));
 }
 
 TEST_F(GiverTest, TellsWhyItIsNotToBeTakenOver) {
@@ -375,7 +380,8 @@ TEST_F(GiverTest, DoesNotTakeThePathOfALiveProcess) {
   const auto taken = other.Listen(path_);
   ASSERT_FALSE(taken.has_value());
   EXPECT_THAT(taken.error().message, HasSubstr(path_ + ": another process does already"));
-  ExpectServesTheNext(old);
+  // It asked by connecting.
+  ExpectServesOnceTheLastIsSeenToLeave();
 }
 
 TEST_F(GiverTest, DoesNotTakeThePathOfALiveProcessWhoseQueueIsFull) {
