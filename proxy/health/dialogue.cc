@@ -11,9 +11,6 @@ namespace {
 // Of an answer to a check: what a session takes at most, and less.
 constexpr http::HeadLimits kHeadLimits{16 * 1024, 100, 4 * 1024};
 
-// As many interim answers as a session takes.
-constexpr unsigned kMostInterim = 16;
-
 // What a backend may say of its own accord before it answers the ping or the CLOSE. A greeting is
 // fine; one that never ends would keep the control thread busy.
 constexpr std::size_t kMostTalk = 256 * 1024;
@@ -74,7 +71,7 @@ void Dialogue::TakeHead(Bytes bytes) {
       OnHead(parser_.head());
       break;
     }
-    if (++interim_ > kMostInterim) {
+    if (++interim_ > http::kMostInterimAnswers) {
       Fail("too many interim answers");
       return;
     }

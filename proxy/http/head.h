@@ -12,6 +12,10 @@
 
 namespace sluice::http {
 
+// 100, 102 and 103 come once or a few times before an answer (RFC 9110 section 15.2); a stream of
+// them is a fault or an attack.
+inline constexpr unsigned kMostInterimAnswers = 16;
+
 // The fields that Sluice itself looks at. A name is recognised once, when its field is read; from
 // then on it is told apart by its id, which costs one comparison of a byte.
 enum class FieldId : std::uint8_t {

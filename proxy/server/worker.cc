@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cerrno>
 #include <ctime>
+#include <set>
 #include <utility>
 
 namespace sluice::server {
@@ -135,23 +136,24 @@ void Worker::Apply(WorkerUpdate update) {
 // Keeps those with a backend that today's view has not, as long as it drains: before its drain
 // begins here too, which is a moment later.
 void Worker::DropFormerViews() {
-  const auto has = [](const session::Snapshot& snapshot, const balance::Backend& backend) {
-    return std::any_of(snapshot.pools.begin(), snapshot.pools.end(), [&](const auto& pool) {
-      const auto& all = pool->backends.backends();
-      return std::any_of(all.begin(), all.end(),
-                         [&](const balance::Backend& one) { return one.state == backend.state; });
-    });
-  };
-  const auto drains_or_will = [&](const balance::Backend& backend) {
-    return !backend.state->draining.load(std::memory_order_relaxed) ||
-           !backend.state->IsDrainedPast(1.0, Now());
+  if (services_.former_views.empty()) {
+    return;
+  }
+  std::set<const balance::BackendState*> todays;
+  for (const auto& pool : services_.view->snapshot->pools) {
+    for (const balance::Backend& backend : pool->backends.backends()) {
+      todays.insert(backend.state.get());
+    }
+  }
+  const auto is_leaving = [&](const balance::Backend& backend) {
+    return todays.count(backend.state.get()) == 0 &&
+           (!backend.state->draining.load(std::memory_order_relaxed) ||
+            !backend.state->IsDrainedPast(1.0, Now()));
   };
   const auto is_needed = [&](const session::Snapshot& former) {
     return std::any_of(former.pools.begin(), former.pools.end(), [&](const auto& pool) {
       const auto& all = pool->backends.backends();
-      return std::any_of(all.begin(), all.end(), [&](const balance::Backend& one) {
-        return !has(*services_.view->snapshot, one) && drains_or_will(one);
-      });
+      return std::any_of(all.begin(), all.end(), is_leaving);
     });
   };
   auto& former = services_.former_views;

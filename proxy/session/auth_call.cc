@@ -24,9 +24,6 @@ constexpr Millis kIdleTime{4'000};
 
 constexpr std::size_t kRead = 16 * 1024;
 
-// As many as a session takes of a backend.
-constexpr unsigned kMostInterim = 16;
-
 }  // namespace
 
 void AuthCall::Start(std::string request, Millis timeout) noexcept {
@@ -39,8 +36,8 @@ void AuthCall::Start(std::string request, Millis timeout) noexcept {
 
 // Asks over a connection that an earlier question has left, if there is one.
 bool AuthCall::TakeIdle() noexcept {
-  if (core_.view.get() != services_.view.get()) {
-    return false;  // those that wait are of another configuration
+  if (!core_.has_todays_view()) {
+    return false;
   }
   conn_ = services_.idle_conns->Take(route_.state.get(), *this, services_.loop.now());
   if (!conn_) {
@@ -130,7 +127,7 @@ void AuthCall::TakeHead(Bytes bytes) noexcept {
       OnHead();
       return;
     }
-    if (head().status == 101 || ++interim_ > kMostInterim) {
+    if (head().status == 101 || ++interim_ > http::kMostInterimAnswers) {
       FailAnswer("it does not answer what it was asked");
       return;
     }
@@ -216,18 +213,13 @@ void AuthCall::Cancel() noexcept {
 }
 
 void AuthCall::OnWholeAnswer(bool reusable) noexcept {
-  if (reusable && MayKeepConn()) {
+  if (reusable && core_.has_todays_view()) {
     services_.idle_conns->Keep(route_.state.get(), std::move(conn_),
                                {services_.loop.now() + kIdleTime, kMostIdle});
   }
   Cancel();
   const int status = head().status;
   sink_.OnAuthCallDone(status < 300 ? AuthResult::kAllowed : AuthResult::kDenied);
-}
-
-bool AuthCall::MayKeepConn() const noexcept {
-  return conn_->pending() == 0 && !conn_->write_failed() && !conn_->read_ended() &&
-         core_.view.get() == services_.view.get();
 }
 
 void AuthCall::Fail(AuthResult result, std::string_view why) noexcept {

@@ -77,7 +77,6 @@ class AuthCall final : private net::ConnSink {
   void OnTimeout(short what) noexcept;
   void DropConn() noexcept;
   void OnWholeAnswer(bool reusable) noexcept;
-  [[nodiscard]] bool MayKeepConn() const noexcept;
   void Fail(metrics::AuthResult result, std::string_view why) noexcept;
   void FailAnswer(std::string_view why) noexcept { Fail(metrics::AuthResult::kBadAnswer, why); }
 

@@ -85,6 +85,8 @@ struct Core {
     return introduced ? &services.introductions.find(id)->second : nullptr;
   }
   [[nodiscard]] const config::Config& config() const noexcept { return view->snapshot->config; }
+  // Connections are kept for those only: another view's do not outlive what their TLS needs of it.
+  [[nodiscard]] bool has_todays_view() const noexcept { return view.get() == services.view.get(); }
   [[nodiscard]] const Route& route(const RequestFacts& facts) const noexcept {
     return view->snapshot->routes[facts.route];
   }

@@ -71,9 +71,6 @@ constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
 constexpr std::string_view kUnreachable = "No backend of this route can be reached.";
 
-// 100, 102 and 103 come once or a few times; a stream of them is a fault or an attack.
-constexpr unsigned kMostInterim = 16;
-
 // A client that has ended its direction and to which nothing moves for so long is taken for gone.
 constexpr Millis kGoneAfter{750};
 
@@ -279,8 +276,7 @@ bool Exchange::Connect() noexcept {
 // Sends the request over a connection that an earlier one has left, if there is one. An upgrade
 // gets a connection of its own.
 bool Exchange::TakeIdle() noexcept {
-  // A connection of a later configuration would outlive what its TLS needs of that.
-  if (passage_ != Passage::kKeepAlive || core_.view.get() != core_.services.view.get()) {
+  if (passage_ != Passage::kKeepAlive || !core_.has_todays_view()) {
     return false;
   }
   const Instant now = core_.services.loop.now();
@@ -637,7 +633,7 @@ void Exchange::TakeFromBackend(Bytes bytes) noexcept {
       OnResponseHead(head, bytes);
       return;
     }
-    if (++interim_ > kMostInterim) {
+    if (++interim_ > http::kMostInterimAnswers) {
       AttemptFailed(BackendFailure::kBadAnswer, 502, "The backend sent too many interim answers.",
                     "bad_answer");
       return;
@@ -897,7 +893,7 @@ void Exchange::FinishResponse(Ended how) noexcept {
   if (admission_.learned) {
     NoteSessionAnswered();
   }
-  if (how == Ended::kInOrder && MayKeepBackend()) {
+  if (how == Ended::kInOrder && idle_for_ > Millis(0) && request_done_ && core_.has_todays_view()) {
     KeepBackend();
   }
   Abandon();
@@ -917,14 +913,7 @@ bool Exchange::IsBackendDraining() const noexcept {
       std::memory_order_relaxed);
 }
 
-// Whether the backend's connection may carry another request. Its answer has ended in order.
-bool Exchange::MayKeepBackend() const noexcept {
-  const net::Conn& conn = *core_.backend;
-  return idle_for_ > Millis(0) && request_done_ && conn.pending() == 0 && !conn.write_failed() &&
-         !conn.read_ended() && (conn.transport() == nullptr || !conn.transport()->HasBuffered()) &&
-         core_.view.get() == core_.services.view.get();
-}
-
+// For another request. REQUIRES: the answer has ended in order.
 void Exchange::KeepBackend() noexcept {
   core_.backend->ResumeRead(net::Pause::kPeerFull);
   const balance::BackendState* backend = core_.leg_count.state();

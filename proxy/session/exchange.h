@@ -166,7 +166,7 @@ class Exchange final : public net::Mortal {
   // `out`: what goes to the client before it, in the same write.
   void ForwardResponseContent(Bytes bytes, std::string out = {}) noexcept;
   void OnBackendEnd(bool broken) noexcept;
-  // What the backend makes of its connection: see MayKeepBackend.
+  // Whether the backend's connection is fit for another request: see KeepBackend.
   enum class Ended : std::uint8_t {
     kInOrder,  // as it was announced, and nothing follows
     kOtherwise,
@@ -174,7 +174,6 @@ class Exchange final : public net::Mortal {
   void FinishResponse(Ended how) noexcept;
   void NoteSessionAnswered() noexcept;
   [[nodiscard]] bool IsBackendDraining() const noexcept;
-  [[nodiscard]] bool MayKeepBackend() const noexcept;
   void KeepBackend() noexcept;
   [[nodiscard]] std::string EndOfEvents() const;
   [[nodiscard]] bool IsDrainToBlame() const noexcept;

@@ -13,6 +13,11 @@ bool IsOut(const balance::BackendState* backend) noexcept {
   return backend != nullptr && !backend->IsInService();
 }
 
+bool IsAtRest(const net::Conn& conn) noexcept {
+  return conn.pending() == 0 && !conn.write_failed() && !conn.read_ended() &&
+         (conn.transport() == nullptr || !conn.transport()->HasBuffered());
+}
+
 }  // namespace
 
 void IdleConns::Keep(Key key, std::unique_ptr<net::Conn> conn, const Terms& terms) noexcept {
@@ -21,7 +26,7 @@ void IdleConns::Keep(Key key, std::unique_ptr<net::Conn> conn, const Terms& term
     idle.gauge->Add(1);
   }
   std::vector<Idle>& list = idle_[key];
-  if (list.size() >= terms.most || IsOut(terms.backend)) {
+  if (list.size() >= terms.most || IsOut(terms.backend) || !IsAtRest(*idle.conn)) {
     Close(idle);
     return;
   }

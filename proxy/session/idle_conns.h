@@ -39,8 +39,8 @@ class IdleConns final : private net::ConnSink {
 
   explicit IdleConns(net::Loop& loop) noexcept : loop_(loop) {}
 
-  // Keeps a connection, or closes it when the terms are not met. REQUIRES: the conn is open,
-  // nothing is pending.
+  // Keeps a connection, or closes it: when the terms are not met, or when it is not at rest, with
+  // bytes that wait in it or a direction that has ended. REQUIRES: the conn is open.
   void Keep(Key key, std::unique_ptr<net::Conn> conn, const Terms& terms) noexcept;
 
   // One that has no input, which from here on reports to `sink`; null when there is none. Its end
