@@ -363,6 +363,13 @@ void SplitPath(std::string_view path_and_query, RequestHead& head) noexcept {
   }
 }
 
+std::string_view WithoutPort(std::string_view authority, std::string_view port) noexcept {
+  if (authority.ends_with(port)) {
+    authority.remove_suffix(port.size());
+  }
+  return authority;
+}
+
 // RFC 9112 section 3.2: the four forms of a request target. Sets path, query, and host where the
 // target alone names it. REQUIRES: head.method, target and host are set.
 Fault ReadTarget(RequestHead& head) noexcept {
@@ -404,12 +411,14 @@ Fault ReadTarget(RequestHead& head) noexcept {
   }
   if (head.host.empty()) {  // HTTP/1.0 without Host
     head.host = authority;
-  } else if (!EqualsIgnoreCase(authority, head.host)) {
+  } else if (const std::string_view port = scheme_bytes == 7 ? ":80" : ":443";
+             !EqualsIgnoreCase(WithoutPort(authority, port), WithoutPort(head.host, port))) {
     return Fault::kHostMismatch;
   }
   SplitPath(rest.substr(authority_end), head);
   if (head.path.empty()) {
-    head.path = "/";
+    // Section 3.2.4: an OPTIONS without path and query is about the server as a whole.
+    head.path = head.method == "OPTIONS" && authority_end == rest.size() ? "*" : "/";
   }
   return Fault::kCount;
 }

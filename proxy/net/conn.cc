@@ -75,6 +75,15 @@ bool Conn::HasInput() const noexcept {
   return ::poll(&one, 1, 0) > 0;
 }
 
+PeerEnd Conn::peer_end() const noexcept {
+  pollfd one{fd_.get(), POLLRDHUP, 0};
+  ::poll(&one, 1, 0);
+  if ((one.revents & (POLLERR | POLLHUP)) != 0) {
+    return PeerEnd::kGone;
+  }
+  return (one.revents & POLLRDHUP) != 0 ? PeerEnd::kFinished : PeerEnd::kNone;
+}
+
 bool Conn::Write(Bytes bytes) noexcept {
   assert(!fin_wanted_);
   if (!open() || write_failed_ || fin_wanted_) {

@@ -49,6 +49,12 @@ enum class Pause : std::uint8_t {
   kRate = 8,       // it sends faster than it may
 };
 
+enum class PeerEnd : std::uint8_t {
+  kNone,
+  kFinished,  // its direction: a FIN has come
+  kGone,      // a reset, or both directions are over
+};
+
 class Conn final : public Mortal {
  public:
   Conn(Loop& loop, ConnSink& sink) noexcept : loop_(loop), sink_(&sink) {}
@@ -89,6 +95,10 @@ class Conn final : public Mortal {
   // tells also what was not read because of a pause. REQUIRES: open().
   [[nodiscard]] bool HasInput() const noexcept;
 
+  // How far the peer has ended, also behind bytes that were not read. Asks the kernel.
+  // REQUIRES: open().
+  [[nodiscard]] PeerEnd peer_end() const noexcept;
+
   // Moves at most `most` bytes from this socket to `to` without bringing them into memory, for
   // pieces so large that copying them costs more than two calls of splice(2). Read() and Write() in
   // one: what the kernel of `to` refuses waits in a pipe and counts as its pending(), and writing
@@ -107,6 +117,8 @@ class Conn final : public Mortal {
   [[nodiscard]] bool IsPaused(Pause reason) const noexcept {
     return (paused_ & static_cast<std::uint8_t>(reason)) != 0;
   }
+  // For whatever reason.
+  [[nodiscard]] bool is_paused() const noexcept { return paused_ != 0; }
 
   // Closes the socket at once, what is pending is dropped. Idempotent.
   void Close() noexcept;

@@ -151,7 +151,11 @@ std::string RetryAfter(Random& random, std::chrono::nanoseconds wait) {
 
 Admission FindRoute(const http::RequestHead& head, const Snapshot& snapshot) {
   Admission admission;
-  if (head.method == "CONNECT" || head.method == "TRACE") {
+  const bool names_a_path = head.method != "CONNECT";
+  if (names_a_path) {
+    admission.route = snapshot.table.Match(head.host, head.path);
+  }
+  if (!names_a_path || head.method == "TRACE") {
     admission.refusal = Refusal{405,
                                 "This method is not served here.",
                                 "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
@@ -160,7 +164,6 @@ Admission FindRoute(const http::RequestHead& head, const Snapshot& snapshot) {
                                 0};
     return admission;
   }
-  admission.route = snapshot.table.Match(head.host, head.path);
   if (!admission.route) {
     admission.refusal =
         Refusal{404, "No route serves this host and path.", "", "no_route", std::nullopt, 0};

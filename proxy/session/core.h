@@ -61,6 +61,13 @@ class LegCount {
   balance::BackendState* state_ = nullptr;
 };
 
+// A client that has ended its direction and to which nothing moves for so long is taken for gone.
+inline constexpr Millis kGoneAfter{750};
+
+// How often it is looked whether a client that is not read has left: nothing else tells. Together
+// they are less than a second.
+inline constexpr Millis kLookInterval{200};
+
 struct Core {
   Core(Services& its_services, LocalPtr<const ListenerView> its_listener, net::ConnSink& sink)
       : services(its_services),

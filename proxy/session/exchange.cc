@@ -69,10 +69,9 @@ Millis AnnouncedIdle(const http::ResponseHead& head) noexcept {
 
 constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
-constexpr std::string_view kUnreachable = "No backend of this route can be reached.";
+constexpr std::string_view kUnanswered = "The backend closed without an answer.";
 
-// A client that has ended its direction and to which nothing moves for so long is taken for gone.
-constexpr Millis kGoneAfter{750};
+constexpr std::string_view kUnreachable = "No backend of this route can be reached.";
 
 }  // namespace
 
@@ -173,7 +172,7 @@ void Exchange::FailForWantOfBackend() noexcept {
       core_.pool(facts_).backends.WhyNone(tried(), now, choosy ? Want::kHandshake : Want::kRequest);
   switch (why.cause) {
     case balance::Shortage::Cause::kOutOfService:
-      Fail(503, kUnreachable, "no_backend", UpgradeOutcome::kNoBackend);
+      FailUnreachable();
       break;
     case balance::Shortage::Cause::kFull:
       core_.services.block.rate_limited[metrics::Refused::kBackendFull].Add();
@@ -240,7 +239,16 @@ void Exchange::TryNext() noexcept {
       return;
     }
   }
-  Fail(503, kUnreachable, "no_backend", UpgradeOutcome::kNoBackend);
+  FailUnreachable();
+}
+
+// No further backend is left to be tried. One that was reached is told apart from none.
+void Exchange::FailUnreachable() noexcept {
+  if (unanswered_) {
+    Fail(502, kUnanswered, "backend_closed", UpgradeOutcome::kBackendError);
+  } else {
+    Fail(503, kUnreachable, "no_backend", UpgradeOutcome::kNoBackend);
+  }
 }
 
 // Begins a connection to the backend that was taken. False when that fails at once, which then has
@@ -268,7 +276,7 @@ bool Exchange::Connect() noexcept {
   }
   core_.backend->OpenConnecting(std::move(*fd));
   if (!request_done_) {
-    core_.client.PauseRead(net::Pause::kHandshake);  // content waits in the kernel
+    PauseClient(net::Pause::kHandshake);  // content waits in the kernel
   }
   return true;
 }
@@ -341,7 +349,7 @@ void Exchange::StartTls() noexcept {
   core_.backend->Attach(std::move(transport));
   state_ = State::kTls;
   if (!request_done_) {
-    core_.client.PauseRead(net::Pause::kHandshake);  // content waits in the kernel
+    PauseClient(net::Pause::kHandshake);  // content waits in the kernel
   }
   StepHandshake();
 }
@@ -438,6 +446,7 @@ void Exchange::AttemptFailed(BackendFailure why, int status, std::string_view te
   if (blame == Blame::kBackend) {
     core_.NoteFailure(facts_, why);
   }
+  unanswered_ = why == BackendFailure::kReset;
   core_.DropBackend();
   if (MayRetry(why)) {
     TryNext();
@@ -484,7 +493,7 @@ void Exchange::OnReadable(Side side) noexcept {
     // see the client leave.
     const std::size_t most = core_.config().limits.early_data;
     if (held_.size() >= most) {
-      core_.client.PauseRead(net::Pause::kHandshake);
+      PauseClient(net::Pause::kHandshake);
       return;
     }
     room = most - held_.size();
@@ -521,7 +530,7 @@ void Exchange::Hold(Bytes bytes) noexcept {
   held_ += AsText(bytes);
   CountBuffered();
   if (held_.size() >= core_.config().limits.early_data) {
-    core_.client.PauseRead(net::Pause::kHandshake);
+    PauseClient(net::Pause::kHandshake);
   }
 }
 
@@ -572,7 +581,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
   request_sent_any_ = true;
   if (core_.IsFull(*core_.backend)) {
     core_.route_block(facts_).backpressure_pauses[Index(Side::kClient)].Add();
-    core_.client.PauseRead(net::Pause::kPeerFull);
+    PauseClient(net::Pause::kPeerFull);
   }
   if (!rest.empty()) {
     Hold(rest);
@@ -585,14 +594,48 @@ void Exchange::OnClientEnd(bool broken) noexcept {
     CountUpgrade(UpgradeOutcome::kClientGone);
     Break();
   } else if (broken || !request_done_) {
-    reason_ = "client_gone";
-    Break();
+    GiveUpForClient();
   } else {
     // One that has only finished its own direction still waits for the answer, and one that has
     // left looks the same until something is sent to it. So it gets what comes soon, see
     // OverallDue.
     progress_ = core_.services.loop.now();
     ArmTimer();
+  }
+}
+
+void Exchange::GiveUpForClient() noexcept {
+  reason_ = "client_gone";
+  if (core_.backend && (!request_done_ || core_.backend->pending() > 0)) {
+    core_.backend->Abort();  // before it reads what the kernel has of the request
+  }
+  Break();
+}
+
+void Exchange::PauseClient(net::Pause reason) noexcept {
+  core_.client.PauseRead(reason);
+  ArmTimer();
+}
+
+// A client that is not read tells nothing of its end.
+void Exchange::LookAfterClient() noexcept {
+  switch (core_.client.peer_end()) {
+    case net::PeerEnd::kNone:
+      ArmTimer();
+      break;
+    case net::PeerEnd::kFinished:
+      if (upgrade_) {
+        OnClientEnd(false);
+        break;
+      }
+      // Perhaps it has only sent all that it had, and the backend does not take it yet.
+      client_ended_ = true;
+      progress_ = core_.services.loop.now();
+      ArmTimer();
+      break;
+    case net::PeerEnd::kGone:
+      OnClientEnd(true);
+      break;
   }
 }
 
@@ -842,8 +885,8 @@ void Exchange::OnBackendEnd(bool broken) noexcept {
     return;
   }
   if (state_ == State::kAwaitHead) {
-    AttemptFailed(BackendFailure::kReset, 502, "The backend closed without an answer.",
-                  "backend_closed", IsStale() ? Blame::kUs : Blame::kBackend);
+    AttemptFailed(BackendFailure::kReset, 502, kUnanswered, "backend_closed",
+                  IsStale() ? Blame::kUs : Blame::kBackend);
     return;
   }
   // Without TLS's own end it may be somebody on the way who has cut the answer.
@@ -952,8 +995,9 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
   }
   Abandon();
   reason_ = label;
-  if (status == 503 && accepts_events_ && !admission_.ended && IsDrainToBlame()) {
-    // An EventSource that is told 503 does not come back; one whose connection ends does. It is not
+  if ((status == 502 || status == 503) && accepts_events_ && !admission_.ended &&
+      IsDrainToBlame()) {
+    // An EventSource that is told so does not come back; one whose connection ends does. It is not
     // to come back with a token that nobody knows any more.
     sink_.OnExchangeBroken();
     return;
@@ -1056,7 +1100,10 @@ Instant Exchange::OverallDue() const noexcept {
 }
 
 void Exchange::ArmTimer() noexcept {
-  const Instant due = is_connecting() ? std::min(ConnectDue(), OverallDue()) : OverallDue();
+  Instant due = is_connecting() ? std::min(ConnectDue(), OverallDue()) : OverallDue();
+  if (core_.client.is_paused() && !client_ended_) {
+    due = std::min(due, core_.services.loop.now() + kLookInterval);
+  }
   core_.timer.Arm<&Exchange::OnTimer>(
       core_.services.loop.base(), std::chrono::ceil<Millis>(due - core_.services.loop.now()), this);
 }
@@ -1070,6 +1117,8 @@ void Exchange::OnTimer(short) noexcept {
       NoteTlsFailure("no end of the handshake in connect_timeout");
     }
     AttemptFailed(BackendFailure::kTimeout, 503, kUnreachable, "no_backend", BlameForTime());
+  } else if (core_.client.is_paused() && !client_ended_) {
+    LookAfterClient();
   } else {
     ArmTimer();
   }
@@ -1094,8 +1143,7 @@ void Exchange::OnOverallDue() noexcept {
     return;
   }
   if (client_ended_) {
-    reason_ = "client_gone";
-    Break();
+    GiveUpForClient();
     return;
   }
   if (state_ == State::kResponse) {

@@ -184,6 +184,12 @@ class Exchange final : public net::Mortal {
     return std::span(tried_).first(tried_count_);
   }
 
+  // Of the client, by its own end or by what is seen of it while it is not read.
+  void GiveUpForClient() noexcept;
+  void PauseClient(net::Pause reason) noexcept;
+  void LookAfterClient() noexcept;
+  void FailUnreachable() noexcept;
+
   [[nodiscard]] Instant ConnectDue() const noexcept;
   [[nodiscard]] Instant OverallDue() const noexcept;
   void ArmTimer() noexcept;
@@ -235,6 +241,7 @@ class Exchange final : public net::Mortal {
   bool accepts_events_ = false;  // the request asks for a stream of events
   bool end_events_ = false;      // the response ends with the event that is on its way
   bool client_ended_ = false;
+  bool unanswered_ = false;  // the last attempt: the backend took the request and closed
 };
 
 }  // namespace sluice::session

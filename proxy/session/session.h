@@ -249,6 +249,10 @@ class Session final : public net::Mortal,
                   Admission admission, Bytes rest) noexcept;
   void ReadWhileChecking() noexcept;
   void CountUnchecked(metrics::UpgradeOutcome outcome) noexcept;
+  void PauseForCheck() noexcept;
+  void LookAfterClient(short what) noexcept;
+  void OnClientFinishedWhileChecking() noexcept;
+  void EndCheckForClientAtLast(short what) noexcept;
   void EndCheckForClient() noexcept;
   void EndCheck(std::string_view why) noexcept;
   [[nodiscard]] std::optional<http::RequestParser> ParseAgain(const Checking& work) noexcept;

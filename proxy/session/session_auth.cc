@@ -76,7 +76,7 @@ void Session::BeginCheck(const http::RequestHead& head, Bytes head_bytes, const 
   auto work = std::make_unique<Checking>(*this, head_bytes, sender, std::move(admission), rest);
   work->has_content = http::HasContent(head);
   if (work->has_content || work->held.size() >= core_.config().limits.early_data) {
-    core_.client.PauseRead(net::Pause::kHandshake);  // it waits in the kernel
+    PauseForCheck();  // it waits in the kernel
   }
   AuthCall& call = work->call;
   work_ = std::move(work);
@@ -91,7 +91,7 @@ void Session::ReadWhileChecking() noexcept {
   Checking& work = checking();
   const std::size_t most = core_.config().limits.early_data;
   if (work.has_content || work.held.size() >= most) {
-    core_.client.PauseRead(net::Pause::kHandshake);
+    PauseForCheck();
     return;
   }
   const std::size_t room = std::min(most - work.held.size(), kUsualRead);
@@ -102,10 +102,7 @@ void Session::ReadWhileChecking() noexcept {
       work.buffered.Set(work.head.size() + work.held.size());
       break;
     case net::IoStatus::kEof:
-      if (work.admission.upgrade) {
-        EndCheckForClient();
-      }
-      // A client that has only finished its own direction still waits for the answer.
+      OnClientFinishedWhileChecking();
       break;
     case net::IoStatus::kError:
       EndCheckForClient();
@@ -113,6 +110,40 @@ void Session::ReadWhileChecking() noexcept {
     case net::IoStatus::kWouldBlock:
       break;
   }
+}
+
+// A client that has only finished its own direction still waits for the answer, and one that has
+// left looks the same: what comes soon is for it, as with a backend's answer.
+void Session::OnClientFinishedWhileChecking() noexcept {
+  if (checking().admission.upgrade) {
+    EndCheckForClient();
+    return;
+  }
+  core_.timer.Arm<&Session::EndCheckForClientAtLast>(core_.services.loop.base(), kGoneAfter, this);
+}
+
+void Session::PauseForCheck() noexcept {
+  core_.client.PauseRead(net::Pause::kHandshake);
+  core_.timer.Arm<&Session::LookAfterClient>(core_.services.loop.base(), kLookInterval, this);
+}
+
+// While it is not read nothing else tells of its end.
+void Session::LookAfterClient(short) noexcept {
+  switch (core_.client.peer_end()) {
+    case net::PeerEnd::kNone:
+      PauseForCheck();
+      break;
+    case net::PeerEnd::kFinished:
+      OnClientFinishedWhileChecking();
+      break;
+    case net::PeerEnd::kGone:
+      EndCheckForClient();
+      break;
+  }
+}
+
+void Session::EndCheckForClientAtLast(short) noexcept {
+  EndCheckForClient();
 }
 
 // What ends before the auth server has answered, if it is an upgrade.
@@ -124,11 +155,12 @@ void Session::CountUnchecked(UpgradeOutcome outcome) noexcept {
 
 void Session::EndCheckForClient() noexcept {
   CountUnchecked(UpgradeOutcome::kClientGone);
-  EndCheck("broken");
+  EndCheck("client_gone");
 }
 
 void Session::EndCheck(std::string_view why) noexcept {
   checking().call.Cancel();
+  core_.timer.Cancel();
   LogRequest(why);
   DropWork();
   Close();
@@ -151,6 +183,7 @@ std::optional<http::RequestParser> Session::ParseAgain(const Checking& work) noe
 
 void Session::OnChecked(AuthResult result) noexcept {
   Checking& work = checking();
+  core_.timer.Cancel();
   DropWork();  // it is there until the end of the turn
   core_.client.ResumeRead(net::Pause::kHandshake);
   std::string_view failure = work.call.failure();
@@ -279,6 +312,7 @@ void Session::DrainCheck(bool refuse_upgrade) noexcept {
     return;
   }
   work.call.Cancel();
+  core_.timer.Cancel();
   DropWork();
   core_.client.ResumeRead(net::Pause::kHandshake);
   if (const auto parser = ParseAgain(work)) {

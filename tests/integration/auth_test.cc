@@ -20,6 +20,8 @@
 
 #include <gtest/gtest.h>
 
+#include "proxy/base/clock.h"
+
 #include "tests/integration/auth_server.h"
 #include "tests/integration/relayed_session.h"
 #include "tests/support/echo_backend.h"
@@ -602,6 +604,25 @@ TEST_F(Auth, AClientThatLeavesEndsTheCheck) {
   Stream second = AcceptCheck();
   plain.Reset();
   static_cast<void>(second.AwaitEnd());
+  // With content, which waits in the kernel meanwhile; and without a word of its end but a FIN.
+  constexpr std::string_view kPost = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+  for (const auto& [request, resets] :
+       {std::pair(kPost, true), {kPost, false}, {std::string_view(kAsk), false}}) {
+    RawClient gone(proxy.port());
+    gone.Send(request);
+    Stream one = AcceptCheck();
+    const auto from = Now();
+    if (resets) {
+      gone.Reset();
+    } else {
+      gone.Close();
+    }
+    static_cast<void>(one.AwaitEnd());
+    EXPECT_LT(Now() - from, Millis(1000));
+  }
+  for (const auto& line : proxy.AwaitAccessLog(5)) {
+    EXPECT_EQ(line["reason"], "client_gone");
+  }
   // One that has only said its last still gets its answers, and then the end.
   for (const std::string_view verdict : {kDeny, kAllow}) {
     RawClient half(proxy.port());

@@ -86,6 +86,12 @@ TEST_F(HeaderRulesTest, HoldForSluicesOwnAnswers) {
   ExpectAnswer(refused);
   EXPECT_EQ(refused.Count("Cache-Control"), 1U);
   EXPECT_EQ(refused.Field("Cache-Control"), "no-store") << "its own field stays";
+  // A method that no route takes, of a path that one has.
+  RawClient tracing(proxy.port());
+  tracing.Send("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n");
+  const HttpMessage traced = tracing.ReadResponse();
+  EXPECT_EQ(traced.status, 405);
+  ExpectAnswer(traced);
   // From Exchange.
   backend.StopListening();
   RawClient other(proxy.port());

@@ -79,6 +79,18 @@ TEST_F(HttpRelay, ContentOfAnAnswerWithoutContentGoesNowhere) {
   ExpectNextRequestIsServed(client);
 }
 
+// RFC 9110 section 15.6.3: it was reached, however often the request may be sent.
+TEST_F(HttpRelay, ABackendThatClosesWithoutAnAnswerIsA502) {
+  for (const std::string method : {"GET", "POST"}) {
+    RawClient client(proxy_.port());
+    client.Send(method + " /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    static_cast<void>(Serve("HTTP/1.1 2"));
+    const HttpMessage answer = client.ReadResponse();
+    EXPECT_EQ(answer.status, 502) << method;
+    EXPECT_FALSE(answer.Has("Retry-After"));
+  }
+}
+
 // HTTP/1.0 (RFC 9110 sections 6.2, 15.2; RFC 9112 sections 6.1, 9.3).
 
 TEST_F(HttpRelay, Http10ClientIsToldOfNothingInterim) {

@@ -1,6 +1,8 @@
 // Connections to backends are kept for further plain requests, and only where nobody can lose or
 // mix up anything by it; connections of clients are kept within limits, and a client that has left
 // takes its request with it.
+#include <sys/socket.h>
+
 #include <string>
 #include <vector>
 
@@ -366,6 +368,41 @@ TEST(ClientGone, TakesItsRequestWithIt) {
     const auto from = Now();
     peer.ExpectEnd();
     EXPECT_LT(Now() - from, Millis(1000)) << answer;
+  }
+}
+
+// What it sent last has filled what Sluice holds, so that it is not read any more.
+TEST(ClientGone, IsNoticedWhileItIsNotRead) {
+  enum class Behind { kContent, kRequests };
+  for (const auto& [behind, resets] :
+       {std::pair(Behind::kContent, true), {Behind::kRequests, true}, {Behind::kRequests, false}}) {
+    RawBackend backend;
+    ProxyProcess proxy(OneWorker(backend));
+    RawClient client(proxy.port());
+    client.Send(behind == Behind::kContent
+                    ? "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n"
+                    : kGet);
+    Stream peer = backend.Accept();
+    static_cast<void>(peer.ReadHead());
+    if (behind == Behind::kContent) {
+      const std::string piece(65536, 'x');
+      while (client.HasRoom(Millis(100))) {
+        ASSERT_NE(::send(client.fd(), piece.data(), piece.size(), MSG_DONTWAIT | MSG_NOSIGNAL), 0);
+      }
+    } else {
+      for (int i = 0; i < 1500; ++i) {
+        client.Send(kGet);
+      }
+    }
+    if (resets) {
+      client.Reset();
+    } else {
+      client.Close();
+    }
+    const auto from = Now();
+    EXPECT_EQ(peer.AwaitEnd() == StreamEnd::kReset, behind == Behind::kContent);
+    EXPECT_LT(Now() - from, Millis(1000));
+    EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "client_gone");
   }
 }
 

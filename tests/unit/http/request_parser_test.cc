@@ -147,6 +147,8 @@ const Refusal kLineRefusals[] = {
     // Section 3.2.2 lets the target win over Host; two names for one request are refused here.
     {"OtherAuthority", Line("GET http://internal/ HTTP/1.1"), 400, "host_mismatch"},
     {"AuthorityWithOtherPort", Line("GET http://example.com:81/ HTTP/1.1"), 400, "host_mismatch"},
+    {"AuthorityWithPortOfAnotherScheme", Line("GET http://example.com:443/ HTTP/1.1"), 400,
+     "host_mismatch"},
     {"AuthorityThatGoesOn", Line("GET http://example.com.evil/ HTTP/1.1"), 400, "host_mismatch"},
     // Section 3.2.3: host and port, nothing else.
     {"ConnectWithoutPort", Line("CONNECT example.com HTTP/1.1"), 400, "bad_authority"},
@@ -361,6 +363,18 @@ const Reading kClients[] = {
      "GET|HTTPS://[::1]:8443|/||[::1]:8443|1.1 keep-alive framing=0 length=0", 1},
     {"AbsoluteFormWithQueryAlone", "GET http://a?b=/c HTTP/1.1\r\nHost: a\r\n\r\n",
      "GET|http://a?b=/c|/|b=/c|a|1.1 keep-alive framing=0 length=0", 1},
+    // Section 3.2.4: no path and no query is the server as a whole.
+    {"OptionsOfAnAuthority", "OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n",
+     "OPTIONS|http://a|*||a|1.1 keep-alive framing=0 length=0", 1},
+    {"OptionsOfARoot", "OPTIONS http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+     "OPTIONS|http://a/|/||a|1.1 keep-alive framing=0 length=0", 1},
+    {"OptionsOfAQuery", "OPTIONS http://a?b HTTP/1.1\r\nHost: a\r\n\r\n",
+     "OPTIONS|http://a?b|/|b|a|1.1 keep-alive framing=0 length=0", 1},
+    // RFC 9110 section 4.2.3: the port of the scheme is the same authority as none.
+    {"AbsoluteFormWithItsOwnPort", "GET http://a:80/b HTTP/1.1\r\nHost: a\r\n\r\n",
+     "GET|http://a:80/b|/b||a|1.1 keep-alive framing=0 length=0", 1},
+    {"AbsoluteFormAndHostWithItsPort", "GET https://a/b HTTP/1.1\r\nHost: A:443\r\n\r\n",
+     "GET|https://a/b|/b||A:443|1.1 keep-alive framing=0 length=0", 1},
     {"AbsoluteFormInHttp10", "GET http://a/b HTTP/1.0\r\n\r\n",
      "GET|http://a/b|/b||a|1.0 close framing=0 length=0", 0},
     // A path that looks like an authority is a path (section 3.2.1).
