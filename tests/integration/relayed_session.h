@@ -25,7 +25,7 @@ inline bool IsSanitized(const ProxyProcess& proxy) {
 // What the process may grow by while it holds a slow reader's bytes: its bounded buffers, and what
 // an allocator keeps back. A sanitizer's keeps a lot.
 inline std::size_t AllowedGrowth(const ProxyProcess& proxy) {
-  return IsSanitized(proxy) ? 20U << 20U : 4U << 20U;
+  return IsSanitized(proxy) ? 32U << 20U : 4U << 20U;
 }
 
 struct RelayedSession {
