@@ -43,7 +43,7 @@ INTEGRATION_PRESETS = ["release", "asan", "tsan"]
 LONG_DEPLOYS = ["backend_kill", "close_storm", "reconnect_peak", "reload", "rolling_restart",
                 "takeover"]
 # The tests of tests/e2e whose size depends on SLUICE_E2E_LONG.
-LONG_E2E = ["graphql", "http_tools", "mqtt", "signalr", "sockjs", "socketio", "sse"]
+LONG_E2E = ["graphql", "http_tools", "learned", "mqtt", "signalr", "sockjs", "socketio", "sse"]
 ONLY_LONG_E2E = ["tomcat"]  # what it needs is large, and slow to start
 TAIL_LINES = 40
 SECONDS_TO_END = 5  # between SIGTERM and SIGKILL for a suite that ran out of time
