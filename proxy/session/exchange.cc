@@ -1056,7 +1056,7 @@ std::string Exchange::EndOfEvents() const {
     return {};
   }
   const double drawn = static_cast<double>(retry.count()) * (0.5 + core_.services.random.Unit());
-  const std::string field = "retry: " + std::to_string(static_cast<std::int64_t>(drawn)) + "\n\n";
+  std::string field = "retry: " + std::to_string(static_cast<std::int64_t>(drawn)) + "\n\n";
   if (!client_chunked_) {
     return field;
   }
