@@ -250,22 +250,28 @@ describe('rolling restarts without cookies', () => {
     }
   }
 
+  // Everybody talks before, during and after. What each backend counted until its end, or until the
+  // last answer: before the clients leave, since what they have on its way then names a session that
+  // they ended.
+  async function countsOfRestart(sluice, backends, crowd) {
+    const facts = [];
+    await everyoneTalks(crowd);
+    await rollingRestart(sluice, backends, { window,
+      empty: async (backend) => facts.push(await backend.ask()),
+      between: () => everyoneTalks(crowd) });
+    await within('the last answers', Promise.all(crowd.map((one) => one.fallSilent())), 60_000);
+    facts.push(...await Promise.all(backends.map((backend) => backend.ask())));
+    return facts;
+  }
+
   const pollers = long ? 500 : 24;
   test(`${pollers} clients of socket.io that only poll`, () =>
     withBackends('socketio_backend.mjs',
       'affinity = ["query:sid", "ip"]\nlearn = { json = "sid", from = "/socket.io/" }',
       async (sluice, backends) => {
         const crowd = Array.from({ length: pollers }, () => new Poller(sluice.http));
-        const facts = [];
         try {
-          await everyoneTalks(crowd);
-          await rollingRestart(sluice, backends, { window,
-            empty: async (backend) => facts.push(await backend.ask()),
-            between: () => everyoneTalks(crowd) });
-          await within('the last answers', Promise.all(crowd.map((one) => one.fallSilent())),
-            60_000);
-          // Before the clients leave: what they have on its way then names a session that they ended.
-          facts.push(...await Promise.all(backends.map((backend) => backend.ask())));
+          const facts = await countsOfRestart(sluice, backends, crowd);
           assert.equal(facts.reduce((sum, { unknown }) => sum + unknown, 0), 0);
           for (const { sessions, errors } of crowd) {
             assert.ok(sessions >= 2 && sessions <= 3, `${sessions} sessions`);
@@ -283,17 +289,9 @@ describe('rolling restarts without cookies', () => {
       async (sluice, backends) => {
         const crowd = ['ServerSentEvents', 'LongPolling'].flatMap((transport) =>
           Array.from({ length: callers }, () => new Caller(`${sluice.http}/hub`, transport)));
-        const facts = [];
         try {
           await within('all starts', Promise.all(crowd.map((one) => one.start())));
-          await everyoneTalks(crowd);
-          await rollingRestart(sluice, backends, { window,
-            empty: async (backend) => facts.push(await backend.ask()),
-            between: () => everyoneTalks(crowd) });
-          await within('the last results', Promise.all(crowd.map((one) => one.fallSilent())),
-            60_000);
-          // Before the clients leave: what they have on its way then names a session that they ended.
-          facts.push(...await Promise.all(backends.map((backend) => backend.ask())));
+          const facts = await countsOfRestart(sluice, backends, crowd);
           assert.equal(facts.reduce((sum, { strange }) => sum + strange, 0), 0);
           // A POST that crosses the end of its own stream comes to a hub that has just forgotten it.
           const streams = crowd.filter(({ transport }) => transport === 'ServerSentEvents');
