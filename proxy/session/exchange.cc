@@ -596,12 +596,16 @@ void Exchange::OnClientEnd(bool broken) noexcept {
   } else if (broken || !request_done_) {
     GiveUpForClient();
   } else {
-    // One that has only finished its own direction still waits for the answer, and one that has
-    // left looks the same until something is sent to it. So it gets what comes soon, see
-    // OverallDue.
-    progress_ = core_.services.loop.now();
-    ArmTimer();
+    NoteClientFinished();
   }
+}
+
+// A client that has only finished its own direction still waits for the answer, and one that has
+// left looks the same until something is sent to it. So it gets what comes soon, see OverallDue.
+void Exchange::NoteClientFinished() noexcept {
+  client_ended_ = true;
+  progress_ = core_.services.loop.now();
+  ArmTimer();
 }
 
 void Exchange::GiveUpForClient() noexcept {
@@ -629,9 +633,7 @@ void Exchange::LookAfterClient() noexcept {
         break;
       }
       // Perhaps it has only sent all that it had, and the backend does not take it yet.
-      client_ended_ = true;
-      progress_ = core_.services.loop.now();
-      ArmTimer();
+      NoteClientFinished();
       break;
     case net::PeerEnd::kGone:
       OnClientEnd(true);
@@ -1101,7 +1103,7 @@ Instant Exchange::OverallDue() const noexcept {
 
 void Exchange::ArmTimer() noexcept {
   Instant due = is_connecting() ? std::min(ConnectDue(), OverallDue()) : OverallDue();
-  if (core_.client.is_paused() && !client_ended_) {
+  if (MayEndUnseen()) {
     due = std::min(due, core_.services.loop.now() + kLookInterval);
   }
   core_.timer.Arm<&Exchange::OnTimer>(
@@ -1117,7 +1119,7 @@ void Exchange::OnTimer(short) noexcept {
       NoteTlsFailure("no end of the handshake in connect_timeout");
     }
     AttemptFailed(BackendFailure::kTimeout, 503, kUnreachable, "no_backend", BlameForTime());
-  } else if (core_.client.is_paused() && !client_ended_) {
+  } else if (MayEndUnseen()) {
     LookAfterClient();
   } else {
     ArmTimer();

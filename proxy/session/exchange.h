@@ -140,6 +140,7 @@ class Exchange final : public net::Mortal {
   [[nodiscard]] std::optional<balance::Pick> TakeBackend() noexcept;
   void CountPick(const balance::Pick& pick) noexcept;
   void FailForWantOfBackend() noexcept;
+  void FailUnreachable() noexcept;
   void FailForDrain() noexcept;
   void FailForRate(std::size_t backend, Instant now) noexcept;
   [[nodiscard]] std::string CookieToIssue() const;
@@ -184,11 +185,14 @@ class Exchange final : public net::Mortal {
     return std::span(tried_).first(tried_count_);
   }
 
-  // Of the client, by its own end or by what is seen of it while it is not read.
   void GiveUpForClient() noexcept;
+  void NoteClientFinished() noexcept;
   void PauseClient(net::Pause reason) noexcept;
+  // It is not read, so that it may end without our being told.
+  [[nodiscard]] bool MayEndUnseen() const noexcept {
+    return core_.client.is_paused() && !client_ended_;
+  }
   void LookAfterClient() noexcept;
-  void FailUnreachable() noexcept;
 
   [[nodiscard]] Instant ConnectDue() const noexcept;
   [[nodiscard]] Instant OverallDue() const noexcept;

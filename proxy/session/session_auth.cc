@@ -160,7 +160,6 @@ void Session::EndCheckForClient() noexcept {
 
 void Session::EndCheck(std::string_view why) noexcept {
   checking().call.Cancel();
-  core_.timer.Cancel();
   LogRequest(why);
   DropWork();
   Close();
