@@ -10,7 +10,7 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { HttpTransportType, HubConnectionBuilder, LogLevel } from '@microsoft/signalr';
 import { Backend, long, rollingRestart } from './lib/rolling.mjs';
-import { startSluice, waitFor, within } from './lib/sluice.mjs';
+import { everybodyLeft, startSluice, waitFor, within } from './lib/sluice.mjs';
 
 const clients = long ? 60 : 10; // by each transport
 const transports = ['WebSockets', 'ServerSentEvents', 'LongPolling'];
@@ -113,6 +113,7 @@ describe('signalr', () => {
       assert.equal((await hub.ask()).refused, 0);
     }
     assert.equal(new Set(names).size, 2);
+    await everybodyLeft(sluice);
   });
 
   test(`${clients} clients by each of ${transports.join(', ')} in a rolling restart`, async () => {

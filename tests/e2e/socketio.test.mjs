@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 import { io } from 'socket.io-client';
 import { Backend, long, rollingRestart } from './lib/rolling.mjs';
-import { startSluice, waitFor, within } from './lib/sluice.mjs';
+import { everybodyLeft, startSluice, waitFor, within } from './lib/sluice.mjs';
 
 const clients = 200;
 const talkers = long ? 500 : 24;
@@ -113,6 +113,7 @@ describe('socket.io', () => {
     } finally {
       sockets.forEach((socket) => socket.disconnect());
     }
+    await everybodyLeft(sluice);
   });
 
   for (const transports of [['polling', 'websocket'], ['polling']]) {
@@ -175,6 +176,7 @@ describe('socket.io', () => {
       } finally {
         crowd.forEach(({ socket }) => socket.disconnect());
       }
+      await everybodyLeft(sluice);
     });
   }
 

@@ -215,6 +215,13 @@ export async function metric(program, name, labels = []) {
   return sum;
 }
 
+// Resolves when no backend has anything to do any more. Clients that have left count as load until
+// Sluice has seen it, and who comes meanwhile may be given to the backend whose clients left first.
+export async function everybodyLeft(program) {
+  await waitFor('the end of all sessions',
+    async () => await metric(program, 'sluice_backend_connections_open') === 0);
+}
+
 // Starts a Node program of tests/e2e/lib that prints one line of JSON once it serves and answers
 // each later line of its standard input with one line of JSON.
 export async function startHelper(name, args = []) {
