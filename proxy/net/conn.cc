@@ -75,6 +75,14 @@ bool Conn::HasInput() const noexcept {
   return ::poll(&one, 1, 0) > 0;
 }
 
+std::size_t Conn::MostInput() const noexcept {
+  int queued = 0;
+  if (::ioctl(fd_.get(), FIONREAD, &queued) != 0) {
+    queued = 0;
+  }
+  return static_cast<std::size_t>(queued) + (transport_ ? Transport::kMostBuffered : 0);
+}
+
 PeerEnd Conn::peer_end() const noexcept {
   pollfd one{fd_.get(), POLLRDHUP, 0};
   ::poll(&one, 1, 0);
@@ -232,9 +240,10 @@ IoStatus Conn::EndRead(IoStatus end) noexcept {
 }
 
 // REQUIRES: errno is that of the call that failed. Writing to a peer that has sent its FIN and is
-// gone fails with EPIPE: what it sent is whole.
+// gone fails with EPIPE: what it sent is whole. With any other error (ECONNRESET, ETIMEDOUT,
+// EHOSTUNREACH) the connection is lost.
 void Conn::FailWrite() noexcept {
-  reset_ = !transport_ && errno == ECONNRESET;
+  reset_ = !transport_ && errno != EPIPE;
   write_failed_ = true;
   DropBacklog();
   NotePending();

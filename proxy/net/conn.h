@@ -95,6 +95,10 @@ class Conn final : public Mortal {
   // tells also what was not read because of a pause. REQUIRES: open().
   [[nodiscard]] bool HasInput() const noexcept;
 
+  // No more than this waits to be read; less than TLS makes of it. Asks the kernel.
+  // REQUIRES: open().
+  [[nodiscard]] std::size_t MostInput() const noexcept;
+
   // How far the peer has ended, also behind bytes that were not read. Asks the kernel.
   // REQUIRES: open().
   [[nodiscard]] PeerEnd peer_end() const noexcept;
@@ -180,7 +184,7 @@ class Conn final : public Mortal {
   bool connecting_ : 1 = false;
   bool read_ended_ : 1 = false;
   bool write_failed_ : 1 = false;
-  bool reset_ : 1 = false;  // writing was told that the peer has reset the connection
+  bool reset_ : 1 = false;  // writing was told that the connection is lost
   bool fin_wanted_ : 1 = false;
   bool notify_written_ : 1 = false;  // the transport has written its own end
   bool fin_sent_ : 1 = false;

@@ -26,6 +26,9 @@ class Transport {
   // Reads plaintext: at most one recv(2), and everything that can be decrypted from it.
   [[nodiscard]] virtual IoResult Read(std::span<std::byte> into) noexcept = 0;
 
+  // What was received and not read yet is at most so much.
+  static constexpr std::size_t kMostBuffered = std::size_t{128} * 1024;
+
   // True when Read would return bytes without the socket being readable.
   [[nodiscard]] virtual bool HasBuffered() const noexcept = 0;
 

@@ -70,6 +70,9 @@ Millis AnnouncedIdle(const http::ResponseHead& head) noexcept {
 constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
 constexpr std::string_view kUnanswered = "The backend closed without an answer.";
+constexpr std::string_view kBackendClosed = "backend_closed";
+
+constexpr std::string_view kClientGone = "client_gone";
 
 constexpr std::string_view kUnreachable = "No backend of this route can be reached.";
 
@@ -245,7 +248,7 @@ void Exchange::TryNext() noexcept {
 // No further backend is left to be tried. One that was reached is told apart from none.
 void Exchange::FailUnreachable() noexcept {
   if (unanswered_) {
-    Fail(502, kUnanswered, "backend_closed", UpgradeOutcome::kBackendError);
+    Fail(502, kUnanswered, kBackendClosed, UpgradeOutcome::kBackendError);
   } else {
     Fail(503, kUnreachable, "no_backend", UpgradeOutcome::kNoBackend);
   }
@@ -446,10 +449,13 @@ void Exchange::AttemptFailed(BackendFailure why, int status, std::string_view te
   if (blame == Blame::kBackend) {
     core_.NoteFailure(facts_, why);
   }
-  unanswered_ = why == BackendFailure::kReset;
   core_.DropBackend();
   if (MayRetry(why)) {
     TryNext();
+    return;
+  }
+  if (unanswered_ && status == 503) {
+    FailUnreachable();
     return;
   }
   const UpgradeOutcome outcome =
@@ -592,6 +598,7 @@ void Exchange::OnClientEnd(bool broken) noexcept {
   client_ended_ = true;
   if (upgrade_) {
     CountUpgrade(UpgradeOutcome::kClientGone);
+    reason_ = kClientGone;
     Break();
   } else if (broken || !request_done_) {
     GiveUpForClient();
@@ -605,11 +612,17 @@ void Exchange::OnClientEnd(bool broken) noexcept {
 void Exchange::NoteClientFinished() noexcept {
   client_ended_ = true;
   progress_ = core_.services.loop.now();
+  in_flight_ = BytesInFlight();
   ArmTimer();
 }
 
+// What Sluice and the kernels hold of the content, on its way to either side.
+std::size_t Exchange::BytesInFlight() const noexcept {
+  return core_.client.unacknowledged() + (core_.backend ? core_.backend->unacknowledged() : 0);
+}
+
 void Exchange::GiveUpForClient() noexcept {
-  reason_ = "client_gone";
+  reason_ = kClientGone;
   if (core_.backend && (!request_done_ || core_.backend->pending() > 0)) {
     core_.backend->Abort();  // before it reads what the kernel has of the request
   }
@@ -630,6 +643,10 @@ void Exchange::LookAfterClient() noexcept {
     case net::PeerEnd::kFinished:
       if (upgrade_) {
         OnClientEnd(false);
+        break;
+      }
+      if (request_framing_ == Framing::kLength && core_.client.MostInput() < request_left_) {
+        OnClientEnd(true);  // the rest of the content does not come any more
         break;
       }
       // Perhaps it has only sent all that it had, and the backend does not take it yet.
@@ -851,6 +868,7 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
       append(step.data);
     }
     if (ended) {
+      EndSessionOfEvents();
       out += EndOfEvents();
     }
     if (ended && client_chunked_) {
@@ -887,13 +905,15 @@ void Exchange::OnBackendEnd(bool broken) noexcept {
     return;
   }
   if (state_ == State::kAwaitHead) {
-    AttemptFailed(BackendFailure::kReset, 502, kUnanswered, "backend_closed",
+    unanswered_ = true;
+    AttemptFailed(BackendFailure::kReset, 502, kUnanswered, kBackendClosed,
                   IsStale() ? Blame::kUs : Blame::kBackend);
     return;
   }
   // Without TLS's own end it may be somebody on the way who has cut the answer.
   const bool truncated = tls != nullptr && tls->was_truncated();
   if (response_framing_ == Framing::kUntilClose && !broken && !truncated) {
+    EndSessionOfEvents();
     if (client_chunked_) {
       core_.client.Write(AsBytes(kLastChunk));
     }
@@ -913,6 +933,7 @@ void Exchange::OnWritable(Side side) noexcept {
   if (side == Side::kClient && conn.write_failed()) {
     if (upgrade_) {
       CountUpgrade(UpgradeOutcome::kClientGone);
+      reason_ = kClientGone;
     }
     Break();
     return;
@@ -935,7 +956,7 @@ void Exchange::FinishResponse(Ended how) noexcept {
   if (lesson_) {
     lesson_->End();
   }
-  if (admission_.learned) {
+  if (IsAtHomeThatDrains()) {
     NoteSessionAnswered();
   }
   if (how == Ended::kInOrder && idle_for_ > Millis(0) && request_done_ && core_.has_todays_view()) {
@@ -947,15 +968,16 @@ void Exchange::FinishResponse(Ended how) noexcept {
 
 // A drain waits for the next request of the session.
 void Exchange::NoteSessionAnswered() noexcept {
-  if (IsBackendDraining()) {
-    core_.pool(facts_).backends.backends()[facts_.backend].state->NoteAnswered(
-        core_.services.loop.now());
-  }
+  core_.pool(facts_).backends.backends()[facts_.backend].state->NoteAnswered(
+      core_.services.loop.now());
 }
 
-bool Exchange::IsBackendDraining() const noexcept {
-  return core_.pool(facts_).backends.backends()[facts_.backend].state->draining.load(
-      std::memory_order_relaxed);
+// The request is of a session that was learned, and the backend that it is at drains. One that has
+// gone elsewhere for once says nothing of its session.
+bool Exchange::IsAtHomeThatDrains() const noexcept {
+  return admission_.learned == facts_.backend &&
+         core_.pool(facts_).backends.backends()[facts_.backend].state->draining.load(
+             std::memory_order_relaxed);
 }
 
 // For another request. REQUIRES: the answer has ended in order.
@@ -997,10 +1019,10 @@ void Exchange::Fail(int status, std::string_view text, std::string_view label,
   }
   Abandon();
   reason_ = label;
-  if ((status == 502 || status == 503) && accepts_events_ && !admission_.ended &&
+  if ((status == 503 || label == kBackendClosed) && accepts_events_ && !admission_.ended &&
       IsDrainToBlame()) {
     // An EventSource that is told so does not come back; one whose connection ends does. It is not
-    // to come back with a token that nobody knows any more.
+    // to come back with a token that nobody knows any more, nor to a backend that answers badly.
     sink_.OnExchangeBroken();
     return;
   }
@@ -1033,11 +1055,8 @@ void Exchange::CountUpgrade(UpgradeOutcome outcome) noexcept {
 
 void Exchange::EndEventStream() noexcept {
   end_events_ = true;
-  if (admission_.learned && IsBackendDraining()) {
-    // The backend forgets the session with its stream: what is said beside it comes too late.
-    core_.route(facts_).learned->End(admission_.token, core_.services.loop.now());
-  }
   if (events_->at_boundary()) {
+    EndSessionOfEvents();
     std::string out = EndOfEvents();
     if (client_chunked_) {
       out += kLastChunk;
@@ -1046,6 +1065,14 @@ void Exchange::EndEventStream() noexcept {
       core_.client.Write(AsBytes(out));
     }
     FinishResponse(Ended::kOtherwise);
+  }
+}
+
+// The backend forgets the session with its stream: what is said beside it comes too late. To be
+// called before the client is told that the stream is over.
+void Exchange::EndSessionOfEvents() noexcept {
+  if (end_events_ && IsAtHomeThatDrains()) {
+    core_.route(facts_).learned->End(admission_.token, core_.services.loop.now());
   }
 }
 
@@ -1145,7 +1172,14 @@ void Exchange::OnOverallDue() noexcept {
     return;
   }
   if (client_ended_) {
-    GiveUpForClient();
+    // A peer that takes what the kernel has for it makes no event until there is room for more.
+    if (const std::size_t now = BytesInFlight(); now != in_flight_) {
+      in_flight_ = now;
+      progress_ = core_.services.loop.now();
+      ArmTimer();
+    } else {
+      GiveUpForClient();
+    }
     return;
   }
   if (state_ == State::kResponse) {

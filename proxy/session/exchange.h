@@ -174,7 +174,8 @@ class Exchange final : public net::Mortal {
   };
   void FinishResponse(Ended how) noexcept;
   void NoteSessionAnswered() noexcept;
-  [[nodiscard]] bool IsBackendDraining() const noexcept;
+  [[nodiscard]] bool IsAtHomeThatDrains() const noexcept;
+  void EndSessionOfEvents() noexcept;
   void KeepBackend() noexcept;
   [[nodiscard]] std::string EndOfEvents() const;
   [[nodiscard]] bool IsDrainToBlame() const noexcept;
@@ -187,6 +188,7 @@ class Exchange final : public net::Mortal {
 
   void GiveUpForClient() noexcept;
   void NoteClientFinished() noexcept;
+  [[nodiscard]] std::size_t BytesInFlight() const noexcept;
   void PauseClient(net::Pause reason) noexcept;
   // It is not read, so that it may end without our being told.
   [[nodiscard]] bool MayEndUnseen() const noexcept {
@@ -229,7 +231,8 @@ class Exchange final : public net::Mortal {
   std::uint64_t bytes_out_ = 0;
   std::string_view reason_;
   Instant connect_began_{};
-  Instant progress_{};    // last time content moved, or the client's end came
+  Instant progress_{};         // last time content moved, or the client's end came
+  std::size_t in_flight_ = 0;  // bytes, when the client's end came or progress was last looked for
   Millis idle_for_{0};    // how long the connection may wait for its next request; 0: not at all
   unsigned interim_ = 0;  // interim answers of the backend so far
   State state_ = State::kConnecting;
@@ -245,7 +248,7 @@ class Exchange final : public net::Mortal {
   bool accepts_events_ = false;  // the request asks for a stream of events
   bool end_events_ = false;      // the response ends with the event that is on its way
   bool client_ended_ = false;
-  bool unanswered_ = false;  // the last attempt: the backend took the request and closed
+  bool unanswered_ = false;  // a backend took the request and closed
 };
 
 }  // namespace sluice::session

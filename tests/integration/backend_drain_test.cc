@@ -426,6 +426,20 @@ TEST(BackendDrain, EndsAStreamOfEventsBetweenTwoEvents) {
   EXPECT_EQ(client.ReadResponse().status, 503);
 }
 
+// Who is told nothing comes back, and would get the same answer again.
+TEST(BackendDrain, TellsAnEventSourceOfABackendThatAnswersBadly) {
+  RawBackend good;
+  RawBackend bad;
+  ProxyProcess proxy(Config{.backends = {good.port(), bad.port()}});
+  static_cast<void>(proxy.AskJson("POST", std::string(kDrainB0) + "?window=60s", 202));
+  RawClient client(proxy.port());
+  client.Send("GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n");
+  Stream leg = bad.Accept();
+  static_cast<void>(leg.ReadHead());
+  leg.Send("HTTP/1.1 nonsense\r\n\r\n");
+  EXPECT_EQ(client.ReadResponse().status, 502);
+}
+
 TEST(BackendDrain, SigtermMeanwhileClosesEverything) {
   constexpr std::size_t kEach = 20;
   EchoBackend b0;

@@ -80,6 +80,24 @@ TEST_F(HttpRelay, ContentOfAnAnswerWithoutContentGoesNowhere) {
 }
 
 // RFC 9110 section 15.6.3: it was reached, however often the request may be sent.
+// Whatever becomes of the next one: one has had the request.
+TEST(HttpRetry, IsA502WhereOneBackendClosedAndTheOtherRefuses) {
+  RawBackend closes;
+  RawBackend refuses;
+  const ProxyProcess proxy(
+      Config{.backends = {closes.port(), refuses.port()}, .pool = "balance = \"round_robin\""});
+  refuses.StopListening();
+  for (int i = 0; i < 2; ++i) {  // each is the first once
+    RawClient client(proxy.port());
+    client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    {
+      Stream peer = closes.Accept();
+      static_cast<void>(peer.ReadRequest());
+    }
+    EXPECT_EQ(client.ReadResponse().status, 502);
+  }
+}
+
 TEST_F(HttpRelay, ABackendThatClosesWithoutAnAnswerIsA502) {
   for (const std::string method : {"GET", "POST"}) {
     RawClient client(proxy_.port());

@@ -1,8 +1,12 @@
 // Connections to backends are kept for further plain requests, and only where nobody can lose or
 // mix up anything by it; connections of clients are kept within limits, and a client that has left
 // takes its request with it.
+#include <poll.h>
 #include <sys/socket.h>
 
+#include <array>
+#include <cerrno>
+#include <future>
 #include <string>
 #include <vector>
 
@@ -417,6 +421,81 @@ TEST(ClientGone, OneThatHasOnlyFinishedItsDirectionGetsWhatComesSoon) {
   peer.Send(kOk);
   EXPECT_EQ(client.ReadResponse().body, "ok");
   client.ExpectEnd();
+}
+
+// Neither side's kernel says anything of a peer that takes little by little what is there for it.
+constexpr auto kSlowly = Millis(2000);
+
+// Reads pieces at an even pace, about 0.8 MB/s, for kSlowly or until the stream ends.
+std::size_t ReadSlowly(const Stream& stream) {
+  std::size_t got = 0;
+  std::array<char, 16384> piece;
+  for (const auto from = Now(); Now() - from < kSlowly;) {
+    pollfd one{stream.fd(), POLLIN, 0};
+    static_cast<void>(::poll(&one, 1, 100));
+    const ssize_t count = ::recv(stream.fd(), piece.data(), piece.size(), MSG_DONTWAIT);
+    if (count == 0 || (count < 0 && errno != EAGAIN)) {
+      break;
+    }
+    got += count > 0 ? static_cast<std::size_t>(count) : 0;
+    static_cast<void>(::poll(nullptr, 0, 20));  // the pace
+  }
+  return got;
+}
+
+TEST(ClientGone, OneThatHasOnlyFinishedWaitsForABackendThatReadsSlowly) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend));
+  RawClient client(proxy.port());
+  const std::size_t size = 3'000'000;
+  client.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n");
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadHead());
+  client.Send(std::string(size, 'x'));
+  client.FinishWrite();
+  std::size_t got = ReadSlowly(peer);
+  while (got < size) {
+    got += peer.ReadSome().size();
+  }
+  peer.Send(kOk);
+  EXPECT_EQ(client.ReadResponse().body, "ok");
+  client.ExpectEnd();
+}
+
+TEST(ClientGone, OneThatHasOnlyFinishedMayReadSlowly) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend));
+  RawClient client(proxy.port());
+  const std::size_t size = 20'000'000;  // more than the kernels hold
+  client.Send(kGet);
+  client.FinishWrite();
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  const auto writer = std::async(std::launch::async, [&] {
+    peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
+              std::string(size, 'x'));
+  });
+  EXPECT_EQ(client.ReadHead().status, 200);
+  const std::size_t got = ReadSlowly(client);
+  EXPECT_EQ(client.ReadToEnd().size(), size - got);
+}
+
+// It has announced more than it has sent: the rest does not come any more.
+TEST(ClientGone, OneThatEndsInsideItsContentIsNotWaitedFor) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend));
+  RawClient client(proxy.port());
+  client.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadHead());
+  while (proxy.Metric("sluice_backpressure_pauses_total{side=\"client\"}") == 0) {
+    client.Send(std::string(16384, 'x'));
+  }
+  client.Close();
+  const auto from = Now();
+  static_cast<void>(ReadSlowly(peer));
+  EXPECT_LT(Now() - from, Millis(1000));
+  EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "client_gone");
 }
 
 TEST(ResponseIdleTimeout, CutsAnAnswerThatStandsStillAndNoOther) {

@@ -371,6 +371,50 @@ TEST_F(LearnedAffinityTest, ASessionEndsWithItsEventStream) {
   EXPECT_FALSE(late.backend);
 }
 
+// Until then it is the hub's to answer.
+TEST_F(LearnedAffinityTest, ASessionLastsAsLongAsItsEventStream) {
+  ProxyProcess proxy(ConfigOf());
+  const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);
+  RawClient client(proxy.port());
+  client.Send("GET /chat?id=" + tokens[0] +
+              " HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+  Stream backend = backends[0].Accept();
+  static_cast<void>(backend.ReadRequest());
+  backend.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: tw");
+  EXPECT_EQ(client.ReadHead().status, 200);
+  EXPECT_EQ(client.ReadChunk(), "data: tw");
+  const auto began = steady_clock::now();
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=3s").status, 202);
+  // At some moment of the window the stream is to end with the event that is on its way.
+  while (steady_clock::now() - began < Millis(2000)) {
+    ASSERT_EQ(Request(proxy, "POST", tokens[0]).backend, 0U);
+    ASSERT_FALSE(client.HasInput(Millis(50)));
+  }
+  backend.Send("o\n\n");
+  while (!client.ReadChunk().empty()) {
+  }
+  EXPECT_EQ(Request(proxy, "POST", tokens[0]).message.status, 503);
+}
+
+TEST_F(LearnedAffinityTest, AStreamElsewhereEndsNoSession) {
+  ProxyProcess proxy(ConfigOf());
+  const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);
+  backends[0].StopListening();
+  RawClient client(proxy.port());
+  client.Send("GET /chat?id=" + tokens[0] +
+              " HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+  Stream backend = backends[1].Accept();
+  static_cast<void>(backend.ReadRequest());
+  backend.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+  EXPECT_EQ(client.ReadHead().status, 200);
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b1/drain?window=0s").status, 202);
+  while (!client.ReadChunk().empty()) {
+  }
+  EXPECT_EQ(Request(proxy, "POST", tokens[0]).message.status, 503);
+  proxy.AwaitMetric("sluice_affinity_learned_picks_total{how=\"home\"}", 2);  // was tried
+  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"ended\"}"), 0);
+}
+
 TEST_F(LearnedAffinityTest, AnUndrainInBetweenMakesAllAsBefore) {
   ProxyProcess proxy(ConfigOf());
   const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);

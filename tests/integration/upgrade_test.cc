@@ -739,6 +739,7 @@ TEST_F(UpgradeTest, ClientThatLeavesBeforeThe101FreesTheBackend) {
   peer.AwaitEnd();
   proxy.AwaitMetric("sluice_upgrades_total{outcome=\"client_gone\"}", 1);
   proxy.AwaitMetric("sluice_connections_open", 0);
+  EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "client_gone");
 }
 
 // The limit for all of an upgrade holds while it still connects, too.

@@ -4,6 +4,7 @@
 #include "proxy/net/conn.h"
 
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -413,6 +414,16 @@ TEST_F(ConnTest, AResetThatTheRestOfAWriteWasToldOfIsNoEndOfTheStream) {
   static_cast<void>(Fill());
   conn.PauseRead(Pause::kPeerFull);
   peer->Reset();
+  ASSERT_TRUE(driver.Until([&] { return conn.write_failed(); }));
+  EXPECT_EQ(conn.Read(owner.buffer).status, IoStatus::kError);
+}
+
+TEST_F(ConnTest, AConnectionThatAWriteFoundLostIsNoEndOfTheStreamEither) {
+  Connect(kSmall);
+  owner.reading = false;
+  static_cast<void>(Fill());
+  const unsigned patience = 50;  // milliseconds for a peer that takes nothing
+  ASSERT_EQ(::setsockopt(conn.fd(), IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof(patience)), 0);
   ASSERT_TRUE(driver.Until([&] { return conn.write_failed(); }));
   EXPECT_EQ(conn.Read(owner.buffer).status, IoStatus::kError);
 }
