@@ -192,6 +192,7 @@ class Loader {
   void ReadHsts(const TableReader& route, Route& out);
   void ReadErrorPages(const TableReader& route, std::vector<ErrorPage>& out);
   void ReadAffinity(const TableReader& in, Route& out);
+  void CheckCookiePrefix(const TableReader& route, std::string_view name);
   void ReadAuth(const TableReader& route, Route& out);
   // Names of fields, in lower case, each once. `parse` tells which there may be.
   void ReadFieldNames(const TableReader& in, std::string_view key,
@@ -479,15 +480,12 @@ void Loader::ReadRedirect(const TableReader& listener, std::optional<Redirect>& 
     }
   } else if (const auto in = listener.Table("redirect", "listener.redirect", kForm)) {
     in->ReadCount("port", redirect.port, 1, 65535);
-    std::uint16_t status = redirect.status;
-    in->ReadCount("status", status, 0, std::numeric_limits<std::uint16_t>::max());
-    if (status == 301 || status == 302 || status == 307 || status == 308) {
-      redirect.status = status;
-    } else {
-      in->AddMistake("status", std::to_string(status) +
-                                   " is no status that sends clients to another URL; allowed: 301, "
-                                   "302, 307, 308");
-    }
+    in->ReadCode(
+        "status", redirect.status,
+        [](std::uint16_t status) {
+          return status == 301 || status == 302 || status == 307 || status == 308;
+        },
+        "is no status that sends clients to another URL", "301, 302, 307, 308");
   } else {
     return;
   }
@@ -670,7 +668,8 @@ void Loader::ReadPoolTls(const TableReader& in, PoolTls& out) {
 
 void Loader::ReadHealth(const TableReader& pool, Pool& out) {
   Health& health = out.health;
-  if (const auto in = pool.Table("health", "pool.*.health", "a table")) {
+  if (const auto in =
+          pool.Table("health", "pool.*.health", "a table, such as { type = \"tcp\" }")) {
     if (!in->Has("type")) {
       in->AddMistake("type", "is missing; allowed: off, tcp, http, websocket");
     }
@@ -897,7 +896,8 @@ void Loader::ReadAuth(const TableReader& route, Route& out) {
     in->ReadDuration("timeout", auth.timeout, kShortest, kLongest);
     in->ReadWord("on", auth.on, {"all", "upgrades"}, {AuthOn::kAll, AuthOn::kUpgrades});
   }
-  if (const auto header = route.Text("auth_expires_header"); header && !header->text.empty()) {
+  const auto header = route.Text("auth_expires_header");
+  if (header && !header->text.empty()) {
     if (route.ReadParsed("auth_expires_header", out.auth_expires_header, ParseFieldName) &&
         !route.Has("auth")) {
       route.AddMistake("auth_expires_header",
@@ -905,16 +905,16 @@ void Loader::ReadAuth(const TableReader& route, Route& out) {
                        "leave this key out");
     }
   }
-  std::uint16_t code = 0;
-  if (route.ReadCount("auth_expires_code", code, 0, std::numeric_limits<std::uint16_t>::max())) {
-    if (code == 1008 || (code >= 4000 && code <= 4999)) {
-      out.auth_expires_code = code;
-    } else {
-      route.AddMistake("auth_expires_code",
-                       std::to_string(code) +
-                           " does not tell a client that it needs another token; allowed: 1008 "
-                           "(policy violation), or 4000 to 4999 for what its application knows");
-    }
+  const bool has_code = route.ReadCode(
+      "auth_expires_code", out.auth_expires_code,
+      [](std::uint16_t code) { return code == 1008 || (code >= 4000 && code <= 4999); },
+      "does not tell a client that it needs another token",
+      "1008 (policy violation), or 4000 to 4999 for what its application knows");
+  const bool expires = header ? !header->text.empty() : route.Has("auth_expires_header");
+  if (has_code && !expires && out.auth_expires_code != Route().auth_expires_code) {
+    route.AddMistake("auth_expires_code",
+                     "is for sessions that end when auth_expires_header says, and this route has "
+                     "none; set auth_expires_header, or leave this key out");
   }
 }
 
@@ -1033,6 +1033,7 @@ void Loader::ReadAffinity(const TableReader& in, Route& out) {
                         " is not a cookie name; allowed: letters, digits and !#$%&'*+-.^_`|~");
     } else if (cookie) {
       out.affinity_cookie = cookie->text;
+      CheckCookiePrefix(in, out.affinity_cookie);
     }
   }
   const AffinityRule cookie_rule{AffinitySource::kCookie, out.affinity_cookie, 0};
@@ -1055,8 +1056,23 @@ void Loader::ReadAffinity(const TableReader& in, Route& out) {
   }
 }
 
+// Browsers hold names that begin so to what they promise (RFC 6265bis section 4.1.3), in any case.
+void Loader::CheckCookiePrefix(const TableReader& route, std::string_view name) {
+  const std::string lower = Lower(name);
+  const bool promises_tls = lower.starts_with("__host-") || lower.starts_with("__secure-");
+  const auto plain = std::find_if(config_.listeners.begin(), config_.listeners.end(),
+                                  [](const Listener& one) { return !one.is_tls() && !one.redirect; });
+  if (promises_tls && plain != config_.listeners.end()) {
+    route.AddWarning("affinity_cookie",
+                     "browsers take a cookie of this name over TLS only, and listener " +
+                         Quoted(plain->name) + " has none: there they are not kept on a backend");
+  }
+}
+
 void Loader::ReadLearn(const TableReader& route, Route& out) {
-  const auto in = route.Table("learn", "route.learn", "a table");
+  const auto in =
+      route.Table("learn", "route.learn",
+                  "a table, such as { json = \"connectionToken\", from = \"/negotiate\" }");
   if (!in) {
     return;
   }
@@ -1090,18 +1106,10 @@ void Loader::ReadLearn(const TableReader& route, Route& out) {
 }
 
 void Loader::ReadCloseCode(const TableReader& in, std::uint16_t& out) {
-  std::uint16_t code = 0;
-  if (!in.ReadCount("close_code", code, 0, std::numeric_limits<std::uint16_t>::max())) {
-    return;
-  }
-  if (code != 1012 && code != 1001) {
-    in.AddMistake("close_code",
-                  std::to_string(code) +
-                      " would make some clients give up instead of reconnecting; allowed: 1012 "
-                      "(service restart) or 1001 (going away)");
-    return;
-  }
-  out = code;
+  in.ReadCode(
+      "close_code", out, [](std::uint16_t code) { return code == 1012 || code == 1001; },
+      "would make some clients give up instead of reconnecting",
+      "1012 (service restart) or 1001 (going away)");
 }
 
 void Loader::CheckPoolUse() {

@@ -35,10 +35,10 @@ std::string_view TypeName(const toml::node& node) noexcept {
   return "nothing";
 }
 
-// "0.25", "1000", "1e+15".
+// "0.25", "1000000", "1e+15".
 std::string NumberText(double number) {
   std::array<char, 32> text{};
-  const int size = std::snprintf(text.data(), text.size(), "%.6g", number);
+  const int size = std::snprintf(text.data(), text.size(), "%.10g", number);
   return {text.data(), static_cast<std::size_t>(size)};
 }
 
@@ -49,9 +49,13 @@ std::string NumberText(const toml::node& node) {
   return NumberText(node.value_or(0.0));
 }
 
-std::string OutOfRange(std::string_view value, std::string_view least, std::string_view most) {
-  return std::string(value) + " is out of range; allowed: " + std::string(least) + " to " +
-         std::string(most);
+// "1 to 16", for what is allowed.
+std::string Range(std::string_view least, std::string_view most) {
+  return std::string(least) + " to " + std::string(most);
+}
+
+std::string OutOfRange(std::string_view value, std::string_view range) {
+  return std::string(value) + " is out of range; allowed: " + std::string(range);
 }
 
 // "0s (off) or ", for what is allowed besides a range; `meaning` may be empty: nothing is.
@@ -177,9 +181,13 @@ void TableReader::AddWarning(std::string_view key, std::string what) const {
   report_.AddWarning(LineOf(key), PathOf(key), std::move(what));
 }
 
-void TableReader::ReportType(std::string_view key, const toml::node& node,
-                             std::string_view want) const {
-  AddMistake(key, "must be " + std::string(want) + ", not " + std::string(TypeName(node)));
+void TableReader::ReportType(std::string_view key, const toml::node& node, std::string_view want,
+                             std::string_view allowed) const {
+  std::string what = "must be " + std::string(want) + ", not " + std::string(TypeName(node));
+  if (!allowed.empty()) {
+    what.append("; allowed: ").append(allowed);
+  }
+  AddMistake(key, std::move(what));
 }
 
 bool TableReader::Read(std::string_view key, bool& out) const {
@@ -226,14 +234,18 @@ bool TableReader::ReadDuration(std::string_view key, Millis& out, Millis least, 
                         (node->is_integer() ? Quoted(number + "s") : "\"500ms\""));
     return false;
   }
+  const std::string range = OrZero("0s", zero) + Range(FormatDuration(least), FormatDuration(most));
+  if (node != nullptr && !node->is_string()) {
+    ReportType(key, *node, "a string", range);
+    return false;
+  }
   Millis value{};
   if (!ReadParsed(key, value, ParseDuration)) {
     return false;
   }
   const bool is_zero = value.count() == 0 && !zero.empty();
   if (!is_zero && (value < least || value > most)) {
-    AddMistake(key, OutOfRange(Quoted(Text(key)->text), OrZero("0s", zero) + FormatDuration(least),
-                               FormatDuration(most)));
+    AddMistake(key, OutOfRange(Quoted(Text(key)->text), range));
     return false;
   }
   out = value;
@@ -251,38 +263,50 @@ std::optional<std::uint64_t> TableReader::Size(std::string_view key, std::uint64
                         (node->is_integer() ? Quoted(number + "B") : "\"64KiB\""));
     return std::nullopt;
   }
+  const std::string range = OrZero("0B", zero) + Range(FormatSize(least), FormatSize(most));
+  if (node != nullptr && !node->is_string()) {
+    ReportType(key, *node, "a string", range);
+    return std::nullopt;
+  }
   std::uint64_t value = 0;
   if (!ReadParsed(key, value, ParseSize)) {
     return std::nullopt;
   }
   const bool is_zero = value == 0 && !zero.empty();
   if (!is_zero && (value < least || value > most)) {
-    AddMistake(key, OutOfRange(Quoted(Text(key)->text), OrZero("0B", zero) + FormatSize(least),
-                               FormatSize(most)));
+    AddMistake(key, OutOfRange(Quoted(Text(key)->text), range));
     return std::nullopt;
   }
   return value;
 }
 
-std::optional<std::uint64_t> TableReader::Count(std::string_view key, std::uint64_t least,
-                                                std::uint64_t most) const {
+std::optional<std::int64_t> TableReader::Integer(std::string_view key,
+                                                 std::string_view allowed) const {
   const toml::node* const node = Find(key);
   if (node == nullptr) {
     return std::nullopt;
   }
   const auto* const value = node->as_integer();
   if (value == nullptr) {
-    ReportType(key, *node, "an integer");
+    ReportType(key, *node, "an integer", allowed);
     return std::nullopt;
   }
-  const std::int64_t number = value->get();
-  if (number < 0 || static_cast<std::uint64_t>(number) < least ||
-      static_cast<std::uint64_t>(number) > most) {
-    AddMistake(key,
-               OutOfRange(std::to_string(number), std::to_string(least), std::to_string(most)));
+  return value->get();
+}
+
+std::optional<std::uint64_t> TableReader::Count(std::string_view key, std::uint64_t least,
+                                                std::uint64_t most) const {
+  const std::string range = Range(std::to_string(least), std::to_string(most));
+  const auto number = Integer(key, range);
+  if (!number) {
     return std::nullopt;
   }
-  return static_cast<std::uint64_t>(number);
+  if (*number < 0 || static_cast<std::uint64_t>(*number) < least ||
+      static_cast<std::uint64_t>(*number) > most) {
+    AddMistake(key, OutOfRange(std::to_string(*number), range));
+    return std::nullopt;
+  }
+  return static_cast<std::uint64_t>(*number);
 }
 
 bool TableReader::ReadNumber(std::string_view key, double& out, double least, double most,
@@ -292,14 +316,14 @@ bool TableReader::ReadNumber(std::string_view key, double& out, double least, do
     return false;
   }
   const auto value = node->is_number() ? node->value<double>() : std::nullopt;
+  const std::string range = OrZero("0", zero) + Range(NumberText(least), NumberText(most));
   if (!value || !std::isfinite(*value)) {
-    ReportType(key, *node, "a finite number");
+    ReportType(key, *node, "a finite number", range);
     return false;
   }
   const bool is_zero = *value == 0 && !zero.empty();
   if (!is_zero && (*value < least || *value > most)) {
-    AddMistake(key, OutOfRange(NumberText(*value), OrZero("0", zero) + NumberText(least),
-                               NumberText(most)));
+    AddMistake(key, OutOfRange(NumberText(*value), range));
     return false;
   }
   out = *value;
@@ -314,7 +338,7 @@ std::optional<std::size_t> TableReader::Word(std::string_view key,
   }
   const auto* const value = node->as_string();
   if (value == nullptr) {
-    ReportType(key, *node, "a string");
+    ReportType(key, *node, "a string", Joined(words));
     return std::nullopt;
   }
   const auto found = std::find(words.begin(), words.end(), value->get());

@@ -113,6 +113,25 @@ class TableReader {
     return value.has_value();
   }
 
+  // A number that has a meaning of its own, as a status has: `is_good` tells which there are and
+  // `allowed` says so; `why_not` is what is wrong with any other, to stand behind it.
+  template <std::unsigned_integral T, class Predicate>
+  bool ReadCode(std::string_view key, T& out, Predicate is_good, std::string_view why_not,
+                std::string_view allowed) const {
+    const auto value = Integer(key, allowed);
+    if (!value) {
+      return false;
+    }
+    if (!std::in_range<T>(*value) || !is_good(static_cast<T>(*value))) {
+      AddMistake(
+          key,
+          std::to_string(*value).append(" ").append(why_not).append("; allowed: ").append(allowed));
+      return false;
+    }
+    out = static_cast<T>(*value);
+    return true;
+  }
+
   template <std::unsigned_integral T>
   bool ReadSize(std::string_view key, T& out, std::uint64_t least, std::uint64_t most,
                 std::string_view zero = {}) const {
@@ -169,7 +188,12 @@ class TableReader {
   [[nodiscard]] static std::size_t LineOf(const toml::node& node) noexcept;
   [[nodiscard]] const toml::node* Find(std::string_view key) const;
   void ReportUnknownKeys() const;
-  void ReportType(std::string_view key, const toml::node& node, std::string_view want) const;
+  // `allowed`: the values that are; empty when the type says it.
+  void ReportType(std::string_view key, const toml::node& node, std::string_view want,
+                  std::string_view allowed = {}) const;
+  // `allowed` is told when there is something else than an integer.
+  [[nodiscard]] std::optional<std::int64_t> Integer(std::string_view key,
+                                                    std::string_view allowed) const;
   [[nodiscard]] std::optional<std::uint64_t> Count(std::string_view key, std::uint64_t least,
                                                    std::uint64_t most) const;
   [[nodiscard]] std::optional<std::uint64_t> Size(std::string_view key, std::uint64_t least,

@@ -329,6 +329,26 @@ TEST(LoadText, ReadsErrorPagesFromTheFolderOfTheFile) {
   EXPECT_NE(LoadText(text, "t.toml", dir.path()).config, result.config);
 }
 
+TEST(LoadText, WarnsOfACookieThatBrowsersDoNotTakeFromEveryListener) {
+  const auto warnings = [](const std::string& cookie, const std::string& listener) {
+    return Texts(LoadText("[[listener]]\nname = \"front\"\naddress = \"127.0.0.1:80\"\n" +
+                              listener + "\n[[route]]\npool = \"a\"\naffinity_cookie = \"" +
+                              cookie + "\"\n[pool.a]\nbackends = [{ address = \"127.0.0.1:1\" }]\n",
+                          "t.toml", "")
+                     .warnings);
+  };
+  for (const char* cookie : {"__Host-sid", "__secure-sid"}) {
+    EXPECT_THAT(
+        warnings(cookie, ""),
+        ElementsAre("t.toml:7: route[0].affinity_cookie: browsers take a cookie of this name "
+                    "over TLS only, and listener \"front\" has none: there they are not kept "
+                    "on a backend"))
+        << cookie;
+    EXPECT_THAT(warnings(cookie, "redirect = \"https\""), IsEmpty()) << cookie;
+  }
+  EXPECT_THAT(warnings("__Hostess", ""), IsEmpty());
+}
+
 TEST(LoadText, WarnsOfStrictTransportSecurityThatIsNeverSent) {
   const LoadResult result = LoadText(
       "[[listener]]\naddress = \"127.0.0.1:80\"\n[[route]]\npool = \"a\"\nhsts = {}\n[pool.a]\n"

@@ -125,14 +125,17 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Types, Mistakes,
     testing::Values(
-        Case{"Integer",
-             "[server]\nworkers = \"3\"\n[limits]\nmax_head_fields = 1.5\n",
-             {"2: server.workers: must be an integer, not a string",
-              "4: limits.max_head_fields: must be an integer, not a floating-point number"}},
+        Case{
+            "Integer",
+            "[server]\nworkers = \"3\"\n[limits]\nmax_head_fields = 1.5\n",
+            {"2: server.workers: must be an integer, not a string; allowed: 0 to 1024",
+             "4: limits.max_head_fields: must be an integer, not a floating-point number; allowed: "
+             "10 to 1000"}},
         Case{"Number",
              "[drain]\nrate = \"5\"\n[pool.a]\nbounded_load = nan\n"
              "backends = [{ address = \"a:1\", weight = true }]\n",
-             {"2: drain.rate: must be a finite number, not a string",
+             {"2: drain.rate: must be a finite number, not a string; allowed: 0 (no cap) or 0.01 "
+              "to 1000000",
               "4: pool.a.bounded_load: must be a finite number, not a floating-point number",
               "5: pool.a.backends[0].weight: must be a finite number, not a boolean"}},
         Case{"Boolean",
@@ -141,7 +144,7 @@ INSTANTIATE_TEST_SUITE_P(
               "5: route[0].upgrades: must be true or false, not an integer"}},
         Case{"String",
              "[log]\nlevel = 1\n[admin]\naddress = 9900\n[drain]\nreason = []\n",
-             {"2: log.level: must be a string, not an integer",
+             {"2: log.level: must be a string, not an integer; allowed: debug, info, warn, error",
               "4: admin.address: must be a string, not an integer",
               "6: drain.reason: must be a string, not an array"}},
         Case{"Strings",
@@ -197,7 +200,10 @@ INSTANTIATE_TEST_SUITE_P(
               "h or d, such as \"30s\""}},
         Case{"DurationOfAnotherType",
              "[drain]\nwindow = true\n",
-             {"2: drain.window: must be a string, not a boolean"}},
+             {"2: drain.window: must be a string, not a boolean; allowed: 0s to 24h"}},
+        Case{"SizeOfAnotherType",
+             "[limits]\nout_buffer = true\n",
+             {"2: limits.out_buffer: must be a string, not a boolean; allowed: 4KiB to 16MiB"}},
         Case{"DurationOutOfRange",
              "[server]\nheader_timeout = \"0s\"\nkeep_alive_timeout = \"25h\"\n",
              {"2: server.header_timeout: \"0s\" is out of range; allowed: 10ms to 1h",
@@ -238,10 +244,10 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"Numbers",
              "[drain]\nrate = -1\n[pool.a]\nbounded_load = 0.5\nbackends = [\n"
              "  { address = \"a:1\", weight = 0 },\n  { address = \"b:1\", weight = 1e9 },\n]\n",
-             {"2: drain.rate: -1 is out of range; allowed: 0 (no cap) or 0.01 to 1e+06",
+             {"2: drain.rate: -1 is out of range; allowed: 0 (no cap) or 0.01 to 1000000",
               "4: pool.a.bounded_load: 0.5 is out of range; allowed: 0 (off) or 1 to 100",
               "6: pool.a.backends[0].weight: 0 is out of range; allowed: 0.001 to 1000",
-              "7: pool.a.backends[1].weight: 1e+09 is out of range; allowed: 0.001 to 1000"}},
+              "7: pool.a.backends[1].weight: 1000000000 is out of range; allowed: 0.001 to 1000"}},
         Case{"Words",
              "[log]\nlevel = \"warning\"\naccess = \"xml\"\n[pool.a]\nbalance = \"rondezvous\"\n"
              "backends = [{ address = \"a:1\" }]\n",
@@ -286,7 +292,7 @@ INSTANTIATE_TEST_SUITE_P(
              "upgrades_per_ip_burst = 0\nmax_handshakes = 10000001\n",
              {"2: limits.connections_per_ip: -1 is out of range; allowed: 0 to 10000000",
               "3: limits.upgrades_per_ip: 0.009 is out of range; allowed: 0 (no limit) or 0.01 to "
-              "1e+09",
+              "1000000000",
               "4: limits.upgrades_per_ip_burst: 0 is out of range; allowed: 1 to 1000000",
               "5: limits.max_handshakes: 10000001 is out of range; allowed: 0 to 10000000"}},
         Case{"MaxBuffered",
@@ -301,11 +307,11 @@ INSTANTIATE_TEST_SUITE_P(
              "limits.bytes_per_second = \"99B\"\nlimits.control_frames_per_second = 1e10\n"
              "limits.max_connections = -1\nlimits.on_limit = \"puase\"\n",
              {"3: route[0].limits.messages_per_second: -1 is out of range; allowed: 0 (no limit) "
-              "or 0.01 to 1e+09",
+              "or 0.01 to 1000000000",
               "4: route[0].limits.bytes_per_second: \"99B\" is out of range; allowed: 0B (no "
               "limit) or 100B to ",
               "5: route[0].limits.control_frames_per_second: 1e+10 is out of range; allowed: 0 (no "
-              "limit) or 0.01 to 1e+09",
+              "limit) or 0.01 to 1000000000",
               "6: route[0].limits.max_connections: -1 is out of range; allowed: 0 to 10000000",
               "7: route[0].limits.on_limit: \"puase\" is not known; did you mean \"pause\"? "
               "allowed: pause, close"}},
@@ -374,6 +380,24 @@ INSTANTIATE_TEST_SUITE_P(
               "token; allowed: 1008 (policy violation), or 4000 to 4999 ",
               "9: route[1].auth_expires_header: \"a:b\" is not the name of a header field; ",
               "10: route[1].auth_expires_code: 5000 does not tell a client "}},
+        Case{"CodeWithoutExpiry",
+             "[[route]]\npool = \"rest\"\nauth.url = \"http://a\"\nauth_expires_code = "
+             "4001\n[[route]]\n"
+             "pool = \"rest\"\npath = \"/b\"\nauth.url = \"http://a\"\nauth_expires_header = \"\"\n"
+             "auth_expires_code = 4001\n",
+             {"4: route[0].auth_expires_code: is for sessions that end when auth_expires_header "
+              "says, "
+              "and this route has none; set auth_expires_header, or leave this key out",
+              "10: route[1].auth_expires_code: is for sessions that end when "}},
+        Case{"CodesOfAnotherType",
+             "[[route]]\npool = \"rest\"\nclose_code = \"1012\"\nauth_expires_code = "
+             "true\n[[listener]]\n"
+             "address = \"127.0.0.1:1\"\nredirect.status = 30.8\n",
+             {"3: route[0].close_code: must be an integer, not a string; allowed: 1012 (service "
+              "restart) or 1001 (going away)",
+              "4: route[0].auth_expires_code: must be an integer, not a boolean; allowed: 1008 (",
+              "7: listener[0].redirect.status: must be an integer, not a floating-point number; "
+              "allowed: 301, 302, 307, 308"}},
         Case{"Refragment",
              "[[route]]\npool = \"rest\"\nrefragment = \"1023B\"\n[[route]]\npool = \"rest\"\n"
              "path = \"/b\"\nrefragment = \"2GiB\"\n",
@@ -383,17 +407,18 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"SlowStart",
              "[pool.a]\nslow_start = \"61m\"\nbackends = [{ address = \"a:1\" }]\n",
              {"2: pool.a.slow_start: \"61m\" is out of range; allowed: 0s to 1h"}},
-        Case{"WhatABackendGets",
-             "[pool.a]\ngroup_threshold = 1.01\npanic = \"panic\"\nhandshake_rate = 0.001\n"
-             "handshake_burst = -1\nbackends = [\n  { address = \"a:1\", group = 16 },\n"
-             "  { address = \"b:1\", max_connections = 10000001 },\n]\n",
-             {"2: pool.a.group_threshold: 1.01 is out of range; allowed: 0 to 1",
-              "3: pool.a.panic: \"panic\" is not known; allowed: try_all, refuse",
-              "4: pool.a.handshake_rate: 0.001 is out of range; allowed: 0 (off) or 0.01 to 1e+06",
-              "5: pool.a.handshake_burst: -1 is out of range; allowed: 0 to 1000000",
-              "7: pool.a.backends[0].group: 16 is out of range; allowed: 0 to 15",
-              "8: pool.a.backends[1].max_connections: 10000001 is out of range; allowed: 0 to "
-              "10000000"}},
+        Case{
+            "WhatABackendGets",
+            "[pool.a]\ngroup_threshold = 1.01\npanic = \"panic\"\nhandshake_rate = 0.001\n"
+            "handshake_burst = -1\nbackends = [\n  { address = \"a:1\", group = 16 },\n"
+            "  { address = \"b:1\", max_connections = 10000001 },\n]\n",
+            {"2: pool.a.group_threshold: 1.01 is out of range; allowed: 0 to 1",
+             "3: pool.a.panic: \"panic\" is not known; allowed: try_all, refuse",
+             "4: pool.a.handshake_rate: 0.001 is out of range; allowed: 0 (off) or 0.01 to 1000000",
+             "5: pool.a.handshake_burst: -1 is out of range; allowed: 0 to 1000000",
+             "7: pool.a.backends[0].group: 16 is out of range; allowed: 0 to 15",
+             "8: pool.a.backends[1].max_connections: 10000001 is out of range; allowed: 0 to "
+             "10000000"}},
         Case{
             "Health",
             "[pool.a]\nbackends = [{ address = \"a:1\" }]\n[pool.a.health]\ntype = \"tcp\"\n"
