@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstring>
+#include <iterator>
 
 namespace sluice::http {
 namespace {
@@ -13,7 +15,7 @@ struct KnownName {
 };
 
 // By length, so that a name is compared with the few that are as long as it is.
-constexpr std::array<KnownName, 27> kKnownNames = {{
+constexpr std::array<KnownName, 28> kKnownNames = {{
     {"TE", FieldId::kTe},
     {"Host", FieldId::kHost},
     {"Accept", FieldId::kAccept},
@@ -31,6 +33,7 @@ constexpr std::array<KnownName, 27> kKnownNames = {{
     {"X-Request-Id", FieldId::kXRequestId},
     {"Authorization", FieldId::kAuthorization},
     {"Content-Length", FieldId::kContentLength},
+    {"HTTP2-Settings", FieldId::kHttp2Settings},
     {"X-Forwarded-For", FieldId::kXForwardedFor},
     {"Proxy-Connection", FieldId::kProxyConnection},
     {"X-Forwarded-Host", FieldId::kXForwardedHost},
@@ -157,6 +160,7 @@ bool HasToken(const Fields& fields, FieldId id, std::string_view token) {
 bool IsHopByHop(FieldId id) noexcept {
   switch (id) {
     case FieldId::kConnection:
+    case FieldId::kHttp2Settings:
     case FieldId::kKeepAlive:
     case FieldId::kProxyConnection:
     case FieldId::kTe:
@@ -204,6 +208,28 @@ std::string_view CookieValue(const Fields& fields, std::string_view name) noexce
 
 std::string_view QueryValue(std::string_view query, std::string_view name) noexcept {
   return PairValue(query, '&', name);
+}
+
+std::optional<std::uint64_t> MaxForwards(const RequestHead& head) noexcept {
+  if (head.method != "OPTIONS") {
+    return std::nullopt;
+  }
+  const auto found = std::find_if(head.fields.begin(), head.fields.end(), IsMaxForwards);
+  if (found == head.fields.end()) {
+    return std::nullopt;
+  }
+  const std::string_view digits = found->value;
+  std::uint64_t count = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), count);
+  if (error != std::errc() || end != digits.data() + digits.size() ||
+      std::any_of(std::next(found), head.fields.end(), IsMaxForwards)) {
+    return std::nullopt;
+  }
+  return count;
+}
+
+bool IsMaxForwards(const Field& field) noexcept {
+  return field.id == FieldId::kOther && EqualsIgnoreCase(field.name, "Max-Forwards");
 }
 
 std::string_view Trim(std::string_view text) noexcept {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -29,6 +30,7 @@ enum class FieldId : std::uint8_t {
   kExpect,
   kForwarded,
   kHost,
+  kHttp2Settings,
   kKeepAlive,
   kOrigin,
   kProxyConnection,
@@ -124,8 +126,9 @@ void ForEachListElement(const Fields& fields, FieldId id, Visit&& visit);
 [[nodiscard]] bool HasToken(const Fields& fields, FieldId id, std::string_view token);
 
 // True for the fields that belong to one connection and are never forwarded: Connection,
-// Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade (RFC 9110 section 7.6.1).
-// What the Connection field names besides is the caller's to drop too (IsNamedByConnection).
+// HTTP2-Settings (RFC 7540 section 3.2.1), Keep-Alive, Proxy-Connection, TE, Trailer,
+// Transfer-Encoding, Upgrade (RFC 9110 section 7.6.1). What the Connection field names besides is
+// the caller's to drop too (IsNamedByConnection).
 [[nodiscard]] bool IsHopByHop(FieldId id) noexcept;
 
 // True if a Connection field of `fields` lists `name`.
@@ -141,6 +144,13 @@ void ForEachListElement(const Fields& fields, FieldId id, Visit&& visit);
 
 // The raw value of parameter `name` in a query string, or an empty view. Nothing is decoded.
 [[nodiscard]] std::string_view QueryValue(std::string_view query, std::string_view name) noexcept;
+
+// How many more proxies may pass the request on, as its one Max-Forwards field says: OPTIONS alone
+// is held to it, TRACE being refused. Nothing when it does not say, or not in digits (RFC 9110
+// section 7.6.2).
+[[nodiscard]] std::optional<std::uint64_t> MaxForwards(const RequestHead& head) noexcept;
+
+[[nodiscard]] bool IsMaxForwards(const Field& field) noexcept;
 
 // `text` without leading and trailing spaces and tabs.
 [[nodiscard]] std::string_view Trim(std::string_view text) noexcept;

@@ -155,18 +155,20 @@ Admission FindRoute(const http::RequestHead& head, const Snapshot& snapshot) {
   if (names_a_path) {
     admission.route = snapshot.table.Match(head.host, head.path);
   }
+  constexpr std::string_view kAllow = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
   if (!names_a_path || head.method == "TRACE") {
-    admission.refusal = Refusal{405,
-                                "This method is not served here.",
-                                "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
-                                "method",
-                                std::nullopt,
-                                0};
+    admission.refusal =
+        Refusal{405, "This method is not served here.", kAllow, "method", std::nullopt, 0};
     return admission;
   }
   if (!admission.route) {
     admission.refusal =
         Refusal{404, "No route serves this host and path.", "", "no_route", std::nullopt, 0};
+  } else if (http::MaxForwards(head) == 0) {
+    // Who sends it asks about the proxy itself (RFC 9110 section 7.6.2).
+    admission.refusal = Refusal{200,          "The request was to go no further than here.",
+                                kAllow,       "max_forwards",
+                                std::nullopt, 0};
   }
   return admission;
 }

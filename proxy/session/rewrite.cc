@@ -197,13 +197,18 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
   // Empty when HTTP/1.0 named none: HTTP/1.1 wants the field all the same (RFC 9110 section 7.2).
   AppendField(out, "Host", head.host);
   const Filter filter(head.fields);
+  const auto max_forwards = http::MaxForwards(head);
   for (const http::Field& field : head.fields) {
     const bool believed = facts.peer_trusted || !SpeaksForTheClient(field);
+    const bool is_counted = max_forwards && http::IsMaxForwards(field);
     const bool withheld = facts.readable && http::EqualsIgnoreCase(field.name, "Accept-Encoding");
-    if (believed && !withheld && !IsReplaced(field.id) && !filter.Drops(field) &&
+    if (believed && !withheld && !is_counted && !IsReplaced(field.id) && !filter.Drops(field) &&
         !IsRemoved(facts.change, field)) {
       AppendField(out, field.name, field.value);
     }
+  }
+  if (max_forwards) {
+    AppendField(out, "Max-Forwards", std::to_string(*max_forwards - 1));
   }
   AppendForwarding(out, head, facts);
   AppendField(out, "X-Request-Id", facts.request_id);

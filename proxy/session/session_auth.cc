@@ -39,12 +39,12 @@ std::optional<Instant> ExpiryOf(const http::ResponseHead& answer, std::string_vi
   if (found == answer.fields.end()) {
     return Instant::max();
   }
-  const auto at = http::ParseExpiry(found->value);
+  const auto now = std::chrono::floor<milliseconds>(std::chrono::system_clock::now());
+  const auto at = http::ParseExpiry(found->value, now);
   if (!at || std::any_of(std::next(found), answer.fields.end(), is_it)) {
     return std::nullopt;
   }
-  const milliseconds left =
-      *at - std::chrono::floor<milliseconds>(std::chrono::system_clock::now());
+  const milliseconds left = *at - now;
   if (left <= milliseconds(0)) {
     return Instant::min();  // how long ago may be more than an Instant reaches back
   }

@@ -58,6 +58,7 @@ TEST(Head, RecognisesEveryNameWithoutCase) {
       {"Expect", FieldId::kExpect},
       {"Forwarded", FieldId::kForwarded},
       {"Host", FieldId::kHost},
+      {"HTTP2-Settings", FieldId::kHttp2Settings},
       {"Keep-Alive", FieldId::kKeepAlive},
       {"Origin", FieldId::kOrigin},
       {"Proxy-Connection", FieldId::kProxyConnection},
@@ -125,8 +126,9 @@ TEST(Head, JoinsTheListOfAllFieldsOfAName) {
 
 // RFC 9110 section 7.6.1
 TEST(Head, KnowsWhatBelongsToOneConnection) {
-  for (const std::string_view name : {"connection", "Keep-Alive", "PROXY-CONNECTION", "te",
-                                      "Trailer", "transfer-encoding", "Upgrade"}) {
+  for (const std::string_view name :
+       {"connection", "http2-settings", "Keep-Alive", "PROXY-CONNECTION", "te", "Trailer",
+        "transfer-encoding", "Upgrade"}) {
     EXPECT_TRUE(IsHopByHop(IdOf(name))) << name;
   }
   for (const std::string_view name :

@@ -76,6 +76,16 @@ TEST_F(AdmissionTest, TraceIs405) {
   EXPECT_EQ(AdmitRequest("TRACE /chat", "").refusal->status, 405);
 }
 
+TEST_F(AdmissionTest, OptionsThatMayGoNoFurtherAreAnsweredHere) {
+  const Admission admission = AdmitRequest("OPTIONS /chat", "Max-Forwards: 0\r\n");
+  ASSERT_TRUE(admission.refusal);
+  EXPECT_EQ(admission.refusal->status, 200);
+  EXPECT_EQ(admission.refusal->extra, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
+  EXPECT_FALSE(AdmitRequest("OPTIONS /chat", "Max-Forwards: 1\r\n").refusal);
+  EXPECT_FALSE(AdmitRequest("GET /chat", "Max-Forwards: 0\r\n").refusal);
+  EXPECT_EQ(AdmitRequest("OPTIONS /other", "Max-Forwards: 0\r\n").refusal->status, 404);
+}
+
 TEST_F(AdmissionTest, RouteWithoutUpgradesIs403) {
   route().upgrades = false;
   const Admission admission = AdmitRequest("GET /chat", kUpgradeFields);

@@ -59,7 +59,7 @@ TEST_F(RewriteTest, HopByHopFieldsAndWhatConnectionNamesStayHere) {
       "HTTP2-Settings: AAA\r\n\r\n");
   const std::string out = BackendRequest(head, Facts(), Passage::kClose);
   for (const char* gone : {"X-Secret", "Keep-Alive", "TE:", "Trailer", "Proxy-Connection",
-                           "Upgrade", "h2c", "keep-alive"}) {
+                           "Upgrade", "h2c", "keep-alive", "HTTP2-Settings"}) {
     EXPECT_EQ(out.find(gone), std::string::npos) << gone << " in\n" << out;
   }
   EXPECT_NE(out.find("\r\nConnection: close\r\n"), std::string::npos);
@@ -77,6 +77,27 @@ TEST_F(RewriteTest, ViaGoesOnInOrderAndOfTeOnlyTrailers) {
   const std::string plain =
       BackendRequest(Request("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Facts(), Passage::kKeepAlive);
   EXPECT_EQ(plain.find("Connection"), std::string::npos) << plain;
+}
+
+// RFC 9110 section 7.6.2: of OPTIONS each proxy counts it down, of other methods it says nothing.
+TEST_F(RewriteTest, MaxForwardsIsCountedDown) {
+  const auto sent = [this](const std::string& method, const std::string& fields) {
+    return BackendRequest(Request(method + " / HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n"), Facts(),
+                          Passage::kKeepAlive);
+  };
+  const std::string counted = sent("OPTIONS", "max-forwards: 10\r\n");
+  EXPECT_NE(counted.find("\r\nMax-Forwards: 9\r\n"), std::string::npos) << counted;
+  EXPECT_EQ(counted.find("10"), std::string::npos) << counted;
+  for (const char* unreadable :
+       {"Max-Forwards: -1\r\n", "Max-Forwards: 0x5\r\n", "Max-Forwards: \r\n",
+        "Max-Forwards: 99999999999999999999\r\n", "Max-Forwards: 2\r\nMax-Forwards: 3\r\n"}) {
+    const std::string out = sent("OPTIONS", unreadable);
+    EXPECT_NE(out.find(unreadable), std::string::npos) << out;
+  }
+  for (const char* method : {"GET", "options"}) {
+    EXPECT_NE(sent(method, "Max-Forwards: 0\r\n").find("\r\nMax-Forwards: 0\r\n"),
+              std::string::npos);
+  }
 }
 
 TEST_F(RewriteTest, UpgradeIsAnnouncedAnew) {
