@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "proxy/http/chunked.h"
+#include "proxy/http/date.h"
 #include "proxy/http/parser.h"
 #include "proxy/http/reply.h"
 #include "proxy/log/log.h"
@@ -274,6 +275,7 @@ class AdminServer::Client final : public net::Mortal, private net::ConnSink {
     std::string out = "HTTP/1.1 " + std::to_string(reply.status) + " ";
     out += http::ReasonPhrase(reply.status);
     out += "\r\n";
+    http::AppendField(out, "Date", http::CurrentDate());
     http::AppendField(out, "Content-Type", reply.content_type);
     http::AppendField(out, "Content-Length", std::to_string(reply.body.size()));
     http::AppendField(out, "Cache-Control", "no-store");

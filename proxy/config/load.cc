@@ -893,6 +893,14 @@ void Loader::ReadAuth(const TableReader& route, Route& out) {
     }
     ReadFieldNames(*in, "forward", ParseForwardedField, auth.forward);
     ReadFieldNames(*in, "copy", ParseCopiedField, auth.copy);
+    for (const HeaderRules::Field& added : out.request_headers.add) {
+      if (std::find(auth.copy.begin(), auth.copy.end(), Lower(added.name)) != auth.copy.end()) {
+        in->AddMistake("copy",
+                       "has " + Quoted(added.name) +
+                           ", which request_headers adds too, so that the backend would get "
+                           "both; allowed: either of them");
+      }
+    }
     in->ReadDuration("timeout", auth.timeout, kShortest, kLongest);
     in->ReadWord("on", auth.on, {"all", "upgrades"}, {AuthOn::kAll, AuthOn::kUpgrades});
   }
@@ -969,6 +977,20 @@ void Loader::ReadHeaderRules(const TableReader& in, HeaderRules& out) {
 }
 
 void Loader::ReadHsts(const TableReader& route, Route& out) {
+  const auto names = [](std::string_view name) {
+    return Lower(name) == "strict-transport-security";
+  };
+  const HeaderRules& rules = out.response_headers;
+  const bool added =
+      std::any_of(rules.add.begin(), rules.add.end(),
+                  [&](const HeaderRules::Field& field) { return names(field.name); });
+  if (added && std::any_of(config_.listeners.begin(), config_.listeners.end(),
+                           [](const Listener& listener) { return !listener.is_tls(); })) {
+    route.AddWarning(
+        "response_headers",
+        "adds Strict-Transport-Security to what goes out without TLS too, where nobody "
+        "may believe it; hsts sends it over TLS alone");
+  }
   const auto in = route.Table("hsts", "route.hsts", "a table, such as { max_age = \"365d\" }");
   if (!in) {
     return;
@@ -983,13 +1005,7 @@ void Loader::ReadHsts(const TableReader& route, Route& out) {
                    "false, or true together with include_subdomains = true and a max_age of at "
                    "least 365d");
   }
-  const auto names = [](std::string_view name) {
-    return Lower(name) == "strict-transport-security";
-  };
-  const HeaderRules& rules = out.response_headers;
-  if (std::any_of(rules.remove.begin(), rules.remove.end(), names) ||
-      std::any_of(rules.add.begin(), rules.add.end(),
-                  [&](const HeaderRules::Field& field) { return names(field.name); })) {
+  if (added || std::any_of(rules.remove.begin(), rules.remove.end(), names)) {
     route.AddMistake("hsts",
                      "sets Strict-Transport-Security, which response_headers names too; allowed: "
                      "either of them");
@@ -1060,8 +1076,9 @@ void Loader::ReadAffinity(const TableReader& in, Route& out) {
 void Loader::CheckCookiePrefix(const TableReader& route, std::string_view name) {
   const std::string lower = Lower(name);
   const bool promises_tls = lower.starts_with("__host-") || lower.starts_with("__secure-");
-  const auto plain = std::find_if(config_.listeners.begin(), config_.listeners.end(),
-                                  [](const Listener& one) { return !one.is_tls() && !one.redirect; });
+  const auto plain =
+      std::find_if(config_.listeners.begin(), config_.listeners.end(),
+                   [](const Listener& one) { return !one.is_tls() && !one.redirect; });
   if (promises_tls && plain != config_.listeners.end()) {
     route.AddWarning("affinity_cookie",
                      "browsers take a cookie of this name over TLS only, and listener " +

@@ -15,8 +15,9 @@ struct KnownName {
 };
 
 // By length, so that a name is compared with the few that are as long as it is.
-constexpr std::array<KnownName, 28> kKnownNames = {{
+constexpr std::array<KnownName, 29> kKnownNames = {{
     {"TE", FieldId::kTe},
+    {"Date", FieldId::kDate},
     {"Host", FieldId::kHost},
     {"Accept", FieldId::kAccept},
     {"Cookie", FieldId::kCookie},

@@ -27,6 +27,7 @@ enum class FieldId : std::uint8_t {
   kContentLength,
   kContentType,
   kCookie,
+  kDate,
   kExpect,
   kForwarded,
   kHost,

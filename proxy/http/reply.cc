@@ -116,9 +116,12 @@ void AppendField(std::string& out, std::string_view name, std::string_view value
 std::string Serialize(const Reply& reply) {
   std::string out;
   const std::size_t length = reply.content ? reply.content->size() : reply.text.size() + 1;
-  out.reserve(192 + reply.extra_fields.size() + (reply.head_only ? 0 : length));
+  out.reserve(256 + reply.extra_fields.size() + (reply.head_only ? 0 : length));
   out.append("HTTP/1.1 ").append(std::to_string(reply.status)).append(" ");
   out.append(ReasonPhrase(reply.status)).append("\r\n");
+  if (!reply.date.empty()) {
+    AppendField(out, "Date", reply.date);
+  }
   AppendField(out, "Content-Type", reply.type);
   AppendField(out, "Content-Length", std::to_string(length));
   if (!reply.lasting) {

@@ -18,6 +18,7 @@ struct Reply {
   int status = 400;
   std::string_view text = {};          // one sentence for the body, without a newline
   std::string_view extra_fields = {};  // whole lines, each ending with CRLF, or empty
+  std::string_view date = {};          // when it is given, for the Date field; empty: none
   bool close = true;                   // adds Connection: close
   bool head_only = false;              // the answer to HEAD: the length without the body
   std::string_view type = "text/plain; charset=utf-8";  // of the content
@@ -25,7 +26,7 @@ struct Reply {
   bool lasting = false;  // holds tomorrow too: without Cache-Control: no-store
 };
 
-// A whole answer: status line, Content-Type, Content-Length,
+// A whole answer: status line, Date, Content-Type, Content-Length,
 // Cache-Control: no-store unless it is `lasting`, `extra_fields`, Connection: close if asked, and
 // the text with a newline.
 [[nodiscard]] std::string Serialize(const Reply& reply);

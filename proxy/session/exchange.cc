@@ -758,6 +758,7 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   how.close = !client_keep_alive_;
   const std::string cookie = CookieToIssue();
   how.set_cookie = cookie;
+  how.date = core_.services.date.Text(core_.services.loop.now());
   how.change = core_.route(facts_).heads.response(core_.listener->is_tls());
   std::string out = ClientHead(head, how);
   if (admission_.may_teach) {
@@ -815,6 +816,7 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
 }
 
 void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
+  const bool has_begun = out.empty();  // the head of the answer has gone out
   bool ended = false;
   if (response_framing_ == Framing::kLength) {
     const std::size_t count =
@@ -859,8 +861,13 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
     while (response_framing_ == Framing::kChunked && !bytes.empty() && !ended) {
       const auto step = response_chunks_.Next(bytes);
       if (step.status == ParseStatus::kBad) {
-        core_.backend_block(facts_).failures[BackendFailure::kBadAnswer].Add();
-        Break();
+        if (has_begun) {
+          core_.backend_block(facts_).failures[BackendFailure::kBadAnswer].Add();
+          Break();
+        } else {
+          AttemptFailed(BackendFailure::kBadAnswer, 502, "The backend's answer is malformed.",
+                        "bad_answer");
+        }
         return;
       }
       bytes = bytes.subspan(step.consumed);
@@ -879,6 +886,7 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
     }
   }
   if (core_.client.write_failed()) {
+    reason_ = kClientGone;
     Break();
     return;
   }
@@ -933,8 +941,8 @@ void Exchange::OnWritable(Side side) noexcept {
   if (side == Side::kClient && conn.write_failed()) {
     if (upgrade_) {
       CountUpgrade(UpgradeOutcome::kClientGone);
-      reason_ = kClientGone;
     }
+    reason_ = kClientGone;
     Break();
     return;
   }
@@ -1053,8 +1061,9 @@ void Exchange::CountUpgrade(UpgradeOutcome outcome) noexcept {
   core_.route_block(facts_).upgrades[outcome].Add();
 }
 
-void Exchange::EndEventStream() noexcept {
+void Exchange::EndEventStream(std::string_view why) noexcept {
   end_events_ = true;
+  reason_ = why;
   if (events_->at_boundary()) {
     EndSessionOfEvents();
     std::string out = EndOfEvents();
@@ -1187,7 +1196,7 @@ void Exchange::OnOverallDue() noexcept {
     Break();
     return;
   }
-  if (!request_done_) {
+  if (!request_done_ && !core_.client.is_paused()) {  // else the backend does not take it
     Fail(408, "The request's content did not arrive in time.", "content_timeout",
          UpgradeOutcome::kTimeout);
     return;

@@ -93,7 +93,8 @@ class Exchange final : public net::Mortal {
   // The response is a stream of events, which goes on until somebody ends it. It is ended between
   // two events, the next time that it stands there.
   [[nodiscard]] bool is_event_stream() const noexcept { return events_ != nullptr; }
-  void EndEventStream() noexcept;
+  // `why`: a static word for the access log.
+  void EndEventStream(std::string_view why) noexcept;
   [[nodiscard]] bool is_ending_events() const noexcept { return end_events_; }
 
   // For the access log. The content of the request and of its response, without framing:

@@ -6,6 +6,7 @@
 namespace sluice::session {
 
 std::string OwnAnswer(const Core& core, const RequestFacts& facts, http::Reply reply) {
+  reply.date = core.services.date.Text(core.services.loop.now());
   if (!facts.has_route) {
     return http::Serialize(reply);
   }

@@ -993,7 +993,8 @@ void Relay::Advance() noexcept {
   }
   if (stage_ == Stage::kAwaitBackend) {
     // A backend that broke the rules has no answer that could be told from garbage.
-    if (!backend.close_in && !backend.lost && !backend.bad && patience_ == 0) {
+    if (ending().ours.await_backend && !backend.close_in && !backend.lost && !backend.bad &&
+        patience_ == 0) {
       return;
     }
     EnterStage(Stage::kAwaitBoundary, message_grace);

@@ -49,6 +49,7 @@ struct OurClose {
   std::string reason;
   std::string_view why;                                 // static word for the access log
   metrics::OwnClose cause = metrics::OwnClose::kCount;  // kCount: a side broke the rules
+  bool await_backend = true;   // what the backend sends until it answers is still the client's
   bool finish_message = true;  // wait for the end of the client's message, not only of its frame
 };
 

@@ -200,10 +200,12 @@ std::string BackendRequest(const http::RequestHead& head, const ForwardFacts& fa
   const auto max_forwards = http::MaxForwards(head);
   for (const http::Field& field : head.fields) {
     const bool believed = facts.peer_trusted || !SpeaksForTheClient(field);
+    // RFC 9110 section 10.1.1: HTTP/1.0 has no such expectation.
+    const bool means_nothing = head.minor_version == 0 && field.id == FieldId::kExpect;
     const bool is_counted = max_forwards && http::IsMaxForwards(field);
     const bool withheld = facts.readable && http::EqualsIgnoreCase(field.name, "Accept-Encoding");
-    if (believed && !withheld && !is_counted && !IsReplaced(field.id) && !filter.Drops(field) &&
-        !IsRemoved(facts.change, field)) {
+    if (believed && !withheld && !is_counted && !means_nothing && !IsReplaced(field.id) &&
+        !filter.Drops(field) && !IsRemoved(facts.change, field)) {
       AppendField(out, field.name, field.value);
     }
   }
@@ -291,6 +293,9 @@ std::string ClientHead(const http::ResponseHead& head, const ClientResponse& how
     AppendField(out, "Set-Cookie", how.set_cookie);
   }
   if (head.status >= 200) {
+    if (!how.date.empty() && Find(head.fields, FieldId::kDate) == nullptr) {
+      AppendField(out, "Date", how.date);
+    }
     AppendVia(out, head.minor_version);
   }
   out += how.change.added;

@@ -50,6 +50,8 @@ struct ClientResponse {
   bool chunked = false;         // add Transfer-Encoding: chunked
   bool close = false;           // add Connection: close
   std::string_view set_cookie;  // a whole Set-Cookie value, or empty
+  std::string_view date;        // of now; goes into a final answer that has none (RFC 9110 section
+                                // 6.6.1); empty: nothing does
   HeadChange change = {};
 };
 

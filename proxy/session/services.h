@@ -13,6 +13,7 @@
 
 #include "proxy/base/local_ptr.h"
 #include "proxy/base/random.h"
+#include "proxy/http/date.h"
 #include "proxy/http/parser.h"
 #include "proxy/log/access_log.h"
 #include "proxy/metrics/blocks.h"
@@ -177,6 +178,7 @@ struct Services {
   std::unordered_map<std::uint64_t, Instant> auth_expiries{};
   // Views before today's with backends that have left the configuration and drain; newest last.
   std::vector<LocalPtr<const View>> former_views{};
+  http::DateClock date{};
 };
 
 }  // namespace sluice::session

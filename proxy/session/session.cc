@@ -761,7 +761,7 @@ void Session::RefuseHead(const http::HeadFault& fault) noexcept {
   http::Reply reply;
   reply.status = fault.status;
   reply.text = fault.reason;
-  core_.client.Write(AsBytes(Serialize(reply)));
+  core_.client.Write(AsBytes(OwnAnswer(core_, facts_, reply)));
   LogRequest(fault.label);
   Linger();
 }
@@ -899,7 +899,7 @@ void Session::Drain() noexcept {
     case Phase::kExchange:
       exchange().Drain(!handed_over);
       if (lasting()) {
-        exchange().EndEventStream();
+        exchange().EndEventStream(metrics::Name(metrics::OwnClose::kDrain));
       }
       break;
     case Phase::kRelay:
@@ -920,9 +920,10 @@ void Session::CloseInOrder(metrics::OwnClose cause) noexcept {
     close.reason = expired ? "token expired" : core_.config().drain.reason;
     close.cause = cause;
     close.why = metrics::Name(cause);
+    close.await_backend = !expired;
     relay().BeginClose(close);
   } else if (lasting()) {
-    exchange().EndEventStream();
+    exchange().EndEventStream(metrics::Name(cause));
   }
 }
 

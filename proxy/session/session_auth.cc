@@ -293,6 +293,7 @@ void Session::RelayDenial(const http::RequestHead& head, Checking& work) noexcep
   const bool reusable = IsReusable(head, answer.status);
   ClientResponse how;
   how.close = !reusable;
+  how.date = core_.services.date.Text(core_.services.loop.now());
   how.change = core_.route(facts_).heads.response(core_.listener->is_tls());
   std::string out = ClientHead(answer, how);
   if (head.method != "HEAD") {

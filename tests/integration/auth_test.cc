@@ -404,6 +404,20 @@ TEST_F(Auth, WhatItAllowsEndsWhenItSays) {
   }
 }
 
+// What comes behind that time is not for it, however long its backend goes on.
+TEST_F(Auth, ABackendThatDoesNotAnswerKeepsNoSessionThatHasExpired) {
+  AuthServer server([](const HttpMessage&) { return AllowUntil(UnixTimeIn(0.5)); });
+  ProxyProcess proxy(
+      AuthConfig(backend.port(), server.port(), {}, "auth_expires_header = \"x-auth-expires\"\n"));
+  const auto began = steady_clock::now();
+  RelayedSession s = OpenSession(proxy, backend);
+  EXPECT_EQ(s.backend.ReadFrame().close_code(), 1001);
+  EXPECT_EQ(s.client.ReadFrame().close_code(), 1008);
+  EXPECT_LT(steady_clock::now() - began, Millis(2000));
+  s.backend.Send(BackendFrame(kText, "too late"));
+  EXPECT_FALSE(s.client.HasInput(Millis(50)));
+}
+
 TEST_F(Auth, WhatHasExpiredOrDoesNotSayWhenIsNotAllowed) {
   ProxyProcess proxy(
       AuthConfig(backend.port(), auth.port(), {},

@@ -421,6 +421,7 @@ TEST(BackendDrain, EndsAStreamOfEventsBetweenTwoEvents) {
   const json drained = AwaitDrainState(proxy, "drained");
   EXPECT_EQ(drained["drain"]["total"], 1);
   EXPECT_EQ(drained["drain"]["clean"], 1);
+  EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "backend_drain");
   // The connection is not the backend's: it comes back to whoever there is.
   client.Send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_EQ(client.ReadResponse().status, 503);

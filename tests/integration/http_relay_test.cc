@@ -80,6 +80,30 @@ TEST_F(HttpRelay, ContentOfAnAnswerWithoutContentGoesNowhere) {
 }
 
 // RFC 9110 section 15.6.3: it was reached, however often the request may be sent.
+// RFC 9110 section 6.6.1.
+TEST_F(HttpRelay, EveryAnswerHasADate) {
+  RawClient client(proxy_.port());
+  client.Send(kGet);
+  const Stream peer = Serve("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(client.ReadResponse().Field("Date").size(), 29U);
+  client.Send(kGet);
+  const Stream dated = Serve("HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(client.ReadResponse().Field("Date"), "today");
+  client.Send("GARBAGE\r\n\r\n");  // Sluice's own
+  EXPECT_EQ(client.ReadResponse().Field("Date").size(), 29U);
+  EXPECT_EQ(proxy_.Ask("GET", "/healthz").Field("Date").size(), 29U);
+}
+
+// It has to be told from an answer that came whole, also when nothing of it had gone out yet.
+TEST_F(HttpRelay, AnAnswerThatIsMalformedInItsFirstPieceIsA502) {
+  RawClient client(proxy_.port());
+  client.Send(kGet);
+  const Stream peer =
+      Serve("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nnonsense\r\n");
+  EXPECT_EQ(client.ReadResponse().status, 502);
+  ExpectNextRequestIsServed(client);
+}
+
 // Whatever becomes of the next one: one has had the request.
 TEST(HttpRetry, IsA502WhereOneBackendClosedAndTheOtherRefuses) {
   RawBackend closes;

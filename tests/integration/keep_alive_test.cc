@@ -375,6 +375,40 @@ TEST(ClientGone, TakesItsRequestWithIt) {
   }
 }
 
+// Whatever it was that told of its leaving.
+TEST(ClientGone, IsWhatTheLogSaysInTheMiddleOfAStream) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend));
+  RawClient client(proxy.port());
+  client.Send(kGet);
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+  static_cast<void>(client.ReadHead());
+  client.Close();
+  const Deadline deadline;
+  while (!peer.HasInput(Millis(5)) && !deadline.passed()) {
+    peer.Send("data: 1\n\n");
+  }
+  static_cast<void>(peer.AwaitEnd());
+  EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "client_gone");
+}
+
+// The client has sent what there was room for, and is not to blame.
+TEST(ContentTimeout, IsNotOfAClientWhoseBackendTakesNothing) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.route = "response_timeout = \"300ms\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port());
+  client.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
+  const std::string piece(65536, 'x');
+  while (client.HasRoom(Millis(100))) {
+    ASSERT_NE(::send(client.fd(), piece.data(), piece.size(), MSG_DONTWAIT | MSG_NOSIGNAL), 0);
+  }
+  EXPECT_EQ(client.ReadResponse().status, 504);
+}
+
 // What it sent last has filled what Sluice holds, so that it is not read any more.
 TEST(ClientGone, IsNoticedWhileItIsNotRead) {
   enum class Behind { kContent, kRequests };

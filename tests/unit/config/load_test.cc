@@ -349,6 +349,20 @@ TEST(LoadText, WarnsOfACookieThatBrowsersDoNotTakeFromEveryListener) {
   EXPECT_THAT(warnings("__Hostess", ""), IsEmpty());
 }
 
+TEST(LoadText, WarnsOfStrictTransportSecurityWithoutTls) {
+  const LoadResult result = LoadText(
+      "[[listener]]\naddress = \"127.0.0.1:80\"\n[[route]]\npool = \"a\"\n"
+      "response_headers.add = { \"strict-transport-Security\" = \"max-age=1\" }\n[pool.a]\n"
+      "backends = [{ address = \"127.0.0.1:1\" }]\n",
+      "t.toml", "");
+  EXPECT_THAT(Texts(result.mistakes), IsEmpty());
+  EXPECT_THAT(
+      Texts(result.warnings),
+      ElementsAre("t.toml:5: route[0].response_headers: adds Strict-Transport-Security to "
+                  "what goes out without TLS too, where nobody may believe it; hsts sends it "
+                  "over TLS alone"));
+}
+
 TEST(LoadText, WarnsOfStrictTransportSecurityThatIsNeverSent) {
   const LoadResult result = LoadText(
       "[[listener]]\naddress = \"127.0.0.1:80\"\n[[route]]\npool = \"a\"\nhsts = {}\n[pool.a]\n"

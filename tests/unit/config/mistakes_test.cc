@@ -380,6 +380,11 @@ INSTANTIATE_TEST_SUITE_P(
               "token; allowed: 1008 (policy violation), or 4000 to 4999 ",
               "9: route[1].auth_expires_header: \"a:b\" is not the name of a header field; ",
               "10: route[1].auth_expires_code: 5000 does not tell a client "}},
+        Case{"CopiedAndAdded",
+             "[[route]]\npool = \"rest\"\nauth = { url = \"http://a\", copy = [\"X-User\"] }\n"
+             "request_headers.add = { \"x-USER\" = \"cfg\" }\n",
+             {"3: route[0].auth.copy: has \"x-USER\", which request_headers adds too, so that the "
+              "backend would get both; allowed: either of them"}},
         Case{"CodeWithoutExpiry",
              "[[route]]\npool = \"rest\"\nauth.url = \"http://a\"\nauth_expires_code = "
              "4001\n[[route]]\n"

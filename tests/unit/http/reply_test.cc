@@ -21,6 +21,12 @@ TEST(Reply, IsAWholeResponse) {
             "No route for this host and path.\n");
 }
 
+TEST(Reply, SaysWhenItIsGiven) {
+  const std::string date = "Sun, 06 Nov 1994 08:49:37 GMT";
+  EXPECT_EQ(Serialize({.status = 404, .text = "No.", .date = date}).substr(0, 64),
+            "HTTP/1.1 404 Not Found\r\nDate: " + date + "\r\nC");
+}
+
 TEST(Reply, CarriesExtraFieldsAndStaysOpenWhenAsked) {
   EXPECT_EQ(Serialize({.status = 426,
                        .text = "Use version 13.",

@@ -79,6 +79,31 @@ TEST_F(RewriteTest, ViaGoesOnInOrderAndOfTeOnlyTrailers) {
   EXPECT_EQ(plain.find("Connection"), std::string::npos) << plain;
 }
 
+// RFC 9110 section 6.6.1: who passes an answer on says when it came, unless that is said.
+TEST_F(RewriteTest, AFinalAnswerHasADate) {
+  ClientResponse how;
+  how.date = "Sun, 06 Nov 1994 08:49:37 GMT";
+  EXPECT_EQ(ClientHead(Response("HTTP/1.1 200 OK\r\nX: 1\r\n\r\n"), how),
+            "HTTP/1.1 200 OK\r\nX: 1\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+            "Via: 1.1 sluice\r\n\r\n");
+  const std::string own = ClientHead(Response("HTTP/1.1 200 OK\r\ndate: today\r\n\r\n"), how);
+  EXPECT_NE(own.find("\r\ndate: today\r\n"), std::string::npos) << own;
+  EXPECT_EQ(own.find("1994"), std::string::npos) << own;
+  EXPECT_EQ(ClientHead(Response("HTTP/1.1 103 Early Hints\r\n\r\n"), how),
+            "HTTP/1.1 103 Early Hints\r\n\r\n");
+}
+
+// RFC 9110 section 10.1.1.
+TEST_F(RewriteTest, AnExpectationOfHttp10IsNone) {
+  const std::string fields = "Host: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
+  EXPECT_EQ(BackendRequest(Request("POST / HTTP/1.0\r\n" + fields), Facts(), Passage::kKeepAlive)
+                .find("Expect"),
+            std::string::npos);
+  EXPECT_NE(BackendRequest(Request("POST / HTTP/1.1\r\n" + fields), Facts(), Passage::kKeepAlive)
+                .find("\r\nExpect: 100-continue\r\n"),
+            std::string::npos);
+}
+
 // RFC 9110 section 7.6.2: of OPTIONS each proxy counts it down, of other methods it says nothing.
 TEST_F(RewriteTest, MaxForwardsIsCountedDown) {
   const auto sent = [this](const std::string& method, const std::string& fields) {
