@@ -141,6 +141,13 @@ BackendDrains::Progress BackendDrains::Describe(const Entry& entry) const {
   progress.clean = drain.clean.load(std::memory_order_relaxed);
   progress.forced = drain.forced.load(std::memory_order_relaxed);
   progress.total = drain.total.load(std::memory_order_relaxed);
+  if (!HaveAllBegun(drain)) {
+    // They have not counted theirs. Whoever waits for 0 must not be told so too early.
+    const auto open = static_cast<std::size_t>(
+        std::max<std::int64_t>(0, drain.state->open.load(std::memory_order_relaxed)));
+    progress.remaining = std::max(progress.remaining, open);
+    progress.total = std::max(progress.total, progress.remaining + Ended(drain));
+  }
   progress.elapsed_seconds = Seconds(now - entry.began);
   progress.window_seconds = std::chrono::duration<double>(drain.options.window).count();
   if (!entry.samples.empty()) {
@@ -162,9 +169,13 @@ BackendDrains::Progress BackendDrains::Describe(const Entry& entry) const {
   return progress;
 }
 
+bool BackendDrains::HaveAllBegun(const BackendDrain& drain) const noexcept {
+  return drain.workers_begun.load(std::memory_order_acquire) >= workers_.size();
+}
+
 bool BackendDrains::IsOver(const Entry& entry, Instant now) const noexcept {
   const BackendDrain& drain = *entry.drain;
-  if (drain.workers_begun.load(std::memory_order_acquire) < workers_.size()) {
+  if (!HaveAllBegun(drain)) {
     return false;
   }
   // Requests that do not last are waited for too: they hold a leg.

@@ -89,6 +89,8 @@ class BackendDrains {
   };
 
   [[nodiscard]] Progress Describe(const Entry& entry) const;
+  // Each worker has counted what it has there.
+  [[nodiscard]] bool HaveAllBegun(const BackendDrain& drain) const noexcept;
   [[nodiscard]] bool IsOver(const Entry& entry, Instant now) const noexcept;
   [[nodiscard]] static bool AwaitsPoll(const Entry& entry, Instant now) noexcept;
   void Watch(Entry& entry, Instant now);

@@ -788,7 +788,8 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
   if (!agreement.ok) {
     core_.backend_block(facts_).failures[BackendFailure::kBadAnswer].Add();
     core_.NoteFailure(facts_, BackendFailure::kBadAnswer);
-    Fail(502, agreement.reason, "bad_101", UpgradeOutcome::kBackendError);
+    const std::string text = "The upgrade failed: " + std::string(agreement.reason) + '.';
+    Fail(502, text, "bad_101", UpgradeOutcome::kBackendError);
     return;
   }
   ClientResponse how;
@@ -928,7 +929,7 @@ void Exchange::OnBackendEnd(bool broken) noexcept {
     FinishResponse(Ended::kOtherwise);
     return;
   }
-  core_.backend_block(facts_).failures[BackendFailure::kReset].Add();
+  core_.backend_block(facts_).failures[BackendFailure::kLost].Add();
   Break();  // the client must not take what it has for the whole
 }
 

@@ -407,8 +407,10 @@ TEST_F(Auth, WhatItAllowsEndsWhenItSays) {
 // What comes behind that time is not for it, however long its backend goes on.
 TEST_F(Auth, ABackendThatDoesNotAnswerKeepsNoSessionThatHasExpired) {
   AuthServer server([](const HttpMessage&) { return AllowUntil(UnixTimeIn(0.5)); });
-  ProxyProcess proxy(
-      AuthConfig(backend.port(), server.port(), {}, "auth_expires_header = \"x-auth-expires\"\n"));
+  Config config =
+      AuthConfig(backend.port(), server.port(), {}, "auth_expires_header = \"x-auth-expires\"\n");
+  config.server = "close_timeout = \"5s\"";
+  ProxyProcess proxy(config);
   const auto began = steady_clock::now();
   RelayedSession s = OpenSession(proxy, backend);
   EXPECT_EQ(s.backend.ReadFrame().close_code(), 1001);

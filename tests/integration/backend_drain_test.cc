@@ -100,6 +100,8 @@ TEST(BackendDrain, SpreadsTheClosesAndLeavesOtherBackendsAlone) {
   EXPECT_EQ(answer["draining"], true);
   EXPECT_EQ(answer["drain"]["state"], "draining");
   EXPECT_EQ(answer["drain"]["window_seconds"], 2);
+  EXPECT_EQ(answer["drain"]["total"], kEach) << "before the workers have been to it, too";
+  EXPECT_EQ(answer["drain"]["remaining"], kEach);
   EXPECT_EQ(proxy.Metric("sluice_backend_draining{backend=\"b0\"}"), 1);
   EXPECT_EQ(proxy.Metric("sluice_backend_draining{backend=\"b1\"}"), 0);
   EXPECT_EQ(proxy.Metric("sluice_drain_active{what=\"backend\"}"), 1);

@@ -382,7 +382,7 @@ TEST_F(BackendTlsTest, AnAnswerUntilTheEndNeedsACloseNotify) {
       EXPECT_THROW(static_cast<void>(client.ReadChunk()), Failure) << "the answer is cut";
     }
   }
-  EXPECT_EQ(proxy.Metric("sluice_backend_failures_total{reason=\"reset\"}"), 1);
+  EXPECT_EQ(proxy.Metric("sluice_backend_failures_total{reason=\"lost\"}"), 1);
 }
 
 TEST_F(BackendTlsTest, AReloadExchangesTheAuthorityForNewConnections) {
