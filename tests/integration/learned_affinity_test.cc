@@ -117,6 +117,24 @@ class LearnedAffinityTest : public testing::Test {
     std::optional<std::size_t> backend;  // which was asked; nothing: none
   };
 
+  // A stream of events with this token, as backend `index` begins it with `events`.
+  std::pair<RawClient, Stream> OpenEvents(const ProxyProcess& proxy, const std::string& token,
+                                          std::size_t index, const std::string& events) {
+    RawClient client(proxy.port());
+    client.Send("GET /chat?id=" + token +
+                " HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+    Stream backend = backends[index].Accept();
+    static_cast<void>(backend.ReadRequest());
+    backend.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + events);
+    EXPECT_EQ(client.ReadHead().status, 200);
+    return {std::move(client), std::move(backend)};
+  }
+
+  static void ReadToLastChunk(RawClient& client) {
+    while (!client.ReadChunk().empty()) {  // events, and `retry:`
+    }
+  }
+
   // A plain request with this token, over a connection of its own.
   Answer Request(const ProxyProcess& proxy, const std::string& method, const std::string& token,
                  const std::string& more = {}) {
@@ -355,17 +373,9 @@ TEST_F(LearnedAffinityTest, SessionsEndAtOnceWithoutAWindow) {
 TEST_F(LearnedAffinityTest, ASessionEndsWithItsEventStream) {
   ProxyProcess proxy(ConfigOf());
   const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);
-  RawClient client(proxy.port());
-  client.Send("GET /chat?id=" + tokens[0] +
-              " HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
-  Stream backend = backends[0].Accept();
-  static_cast<void>(backend.ReadRequest());
-  backend.Send(
-      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
-  EXPECT_EQ(client.ReadHead().status, 200);
+  auto [client, backend] = OpenEvents(proxy, tokens[0], 0, "data: 1\n\n");
   EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=600ms").status, 202);
-  while (!client.ReadChunk().empty()) {  // `retry:`, and the last one
-  }
+  ReadToLastChunk(client);
   const Answer late = Request(proxy, "POST", tokens[0]);
   EXPECT_EQ(late.message.status, 503);
   EXPECT_FALSE(late.backend);
@@ -375,13 +385,7 @@ TEST_F(LearnedAffinityTest, ASessionEndsWithItsEventStream) {
 TEST_F(LearnedAffinityTest, ASessionLastsAsLongAsItsEventStream) {
   ProxyProcess proxy(ConfigOf());
   const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);
-  RawClient client(proxy.port());
-  client.Send("GET /chat?id=" + tokens[0] +
-              " HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
-  Stream backend = backends[0].Accept();
-  static_cast<void>(backend.ReadRequest());
-  backend.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: tw");
-  EXPECT_EQ(client.ReadHead().status, 200);
+  auto [client, backend] = OpenEvents(proxy, tokens[0], 0, "data: tw");
   EXPECT_EQ(client.ReadChunk(), "data: tw");
   const auto began = steady_clock::now();
   EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=3s").status, 202);
@@ -391,8 +395,7 @@ TEST_F(LearnedAffinityTest, ASessionLastsAsLongAsItsEventStream) {
     ASSERT_FALSE(client.HasInput(Millis(50)));
   }
   backend.Send("o\n\n");
-  while (!client.ReadChunk().empty()) {
-  }
+  ReadToLastChunk(client);
   EXPECT_EQ(Request(proxy, "POST", tokens[0]).message.status, 503);
 }
 
@@ -400,16 +403,9 @@ TEST_F(LearnedAffinityTest, AStreamElsewhereEndsNoSession) {
   ProxyProcess proxy(ConfigOf());
   const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);
   backends[0].StopListening();
-  RawClient client(proxy.port());
-  client.Send("GET /chat?id=" + tokens[0] +
-              " HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
-  Stream backend = backends[1].Accept();
-  static_cast<void>(backend.ReadRequest());
-  backend.Send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
-  EXPECT_EQ(client.ReadHead().status, 200);
+  auto [client, backend] = OpenEvents(proxy, tokens[0], 1, "data: 1\n\n");
   EXPECT_EQ(proxy.Ask("POST", "/backends/app/b1/drain?window=0s").status, 202);
-  while (!client.ReadChunk().empty()) {
-  }
+  ReadToLastChunk(client);
   EXPECT_EQ(Request(proxy, "POST", tokens[0]).message.status, 503);
   proxy.AwaitMetric("sluice_affinity_learned_picks_total{how=\"home\"}", 2);  // was tried
   EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"ended\"}"), 0);
