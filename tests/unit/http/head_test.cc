@@ -55,6 +55,7 @@ TEST(Head, RecognisesEveryNameWithoutCase) {
       {"Content-Length", FieldId::kContentLength},
       {"Content-Type", FieldId::kContentType},
       {"Cookie", FieldId::kCookie},
+      {"Date", FieldId::kDate},
       {"Expect", FieldId::kExpect},
       {"Forwarded", FieldId::kForwarded},
       {"Host", FieldId::kHost},
