@@ -1,5 +1,5 @@
 // Reads one TOML table key by key, and turns everything odd about it into a Mistake: unknown keys
-// (when it is made), wrong types, values out of range. load.cc says what the keys mean.
+// (when it is made), wrong types, values out of range. What the keys mean is loader.h's.
 // A reader borrows its table and its Report; both outlive it. Single-threaded.
 #pragma once
 
