@@ -6,27 +6,17 @@
 #include <utility>
 
 #include "proxy/http/reply.h"
-#include "proxy/log/log.h"
-#include "proxy/net/socket.h"
-#include "proxy/session/affinity_cookie.h"
 #include "proxy/session/idle_conns.h"
 #include "proxy/session/own_answer.h"
-#include "proxy/session/proxy_header.h"
 #include "proxy/tls/tls_transport.h"
 
 namespace sluice::session {
 namespace {
 
-using balance::Want;
 using http::Framing;
 using metrics::BackendFailure;
-using metrics::BackendTlsResult;
 using metrics::UpgradeOutcome;
 using net::IoStatus;
-
-double Seconds(Instant from, Instant to) noexcept {
-  return std::chrono::duration<double>(to - from).count();
-}
 
 // Appends one chunk (RFC 9112 section 7.1). REQUIRES: data is not empty.
 void AppendChunk(std::string& out, Bytes data) {
@@ -69,12 +59,7 @@ Millis AnnouncedIdle(const http::ResponseHead& head) noexcept {
 
 constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
-constexpr std::string_view kUnanswered = "The backend closed without an answer.";
-constexpr std::string_view kBackendClosed = "backend_closed";
-
 constexpr std::string_view kClientGone = "client_gone";
-
-constexpr std::string_view kUnreachable = "No backend of this route can be reached.";
 
 }  // namespace
 
@@ -107,360 +92,6 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
     CountBuffered();
   }
   TryNext();
-}
-
-// Connecting.
-
-std::optional<balance::Pick> Exchange::ChooseBackend() noexcept {
-  const balance::BackendSet& backends = core_.pool(facts_).backends;
-  if (admission_.learned) {
-    if (const auto known = backends.ChooseThis(*admission_.learned, tried(), admission_.drain_part,
-                                               core_.services.loop.now())) {
-      return known;
-    }
-    // Elsewhere nobody knows the session, and its backend will not come back to it.
-    admission_.ended =
-        backends.backends()[*admission_.learned].state->draining.load(std::memory_order_relaxed);
-  }
-  if (admission_.ended) {
-    return std::nullopt;
-  }
-  return admission_.sticky
-             ? backends.ChooseHome(admission_.key_hash, tried())
-             : backends.Choose(admission_.key_hash, tried(), core_.services.loop.now(),
-                               core_.services.random, upgrade_ ? Want::kHandshake : Want::kRequest);
-}
-
-// Chooses a backend, counts the leg there and takes what the rate allows of new sessions. When
-// there is none the request has been answered.
-std::optional<balance::Pick> Exchange::TakeBackend() noexcept {
-  const balance::BackendSet& backends = core_.pool(facts_).backends;
-  while (const auto pick = ChooseBackend()) {
-    const balance::Backend& backend = backends.backends()[pick->index];
-    LegCount leg(*backend.state, backend.max_connections);
-    if (leg.state() == nullptr) {
-      continue;  // another worker took the last place, so that it is passed over now
-    }
-    const Instant now = upgrade_ ? Now() : Instant{};  // a turn of the loop is long in a storm
-    if (!upgrade_ || backends.TakeHandshake(pick->index, now)) {
-      core_.leg_count = std::move(leg);
-      return pick;
-    }
-    if (admission_.sticky || backends.has_homes() || pick->index == admission_.learned) {
-      // Elsewhere the clients of one backend would displace those of all others.
-      FailForRate(pick->index, now);
-      return std::nullopt;
-    }
-  }
-  FailForWantOfBackend();
-  return std::nullopt;
-}
-
-// The session that the request belongs to has ended with a drain. Its client begins another one.
-void Exchange::FailForDrain() noexcept {
-  core_.route_block(facts_).learned_picks[metrics::LearnedPick::kEnded].Add();
-  core_.route(facts_).learned->End(admission_.token, core_.services.loop.now());
-  Fail(503, "This session has ended with a drain of its backend.", "session_drained",
-       UpgradeOutcome::kDraining);
-}
-
-void Exchange::FailForWantOfBackend() noexcept {
-  if (admission_.ended) {
-    FailForDrain();
-    return;
-  }
-  const Instant now = core_.services.loop.now();
-  const bool choosy = upgrade_ && !admission_.sticky;
-  const balance::Shortage why =
-      core_.pool(facts_).backends.WhyNone(tried(), now, choosy ? Want::kHandshake : Want::kRequest);
-  switch (why.cause) {
-    case balance::Shortage::Cause::kOutOfService:
-      FailUnreachable();
-      break;
-    case balance::Shortage::Cause::kFull:
-      core_.services.block.rate_limited[metrics::Refused::kBackendFull].Add();
-      Fail(503, "The backends of this route have all the connections they may have.",
-           "backend_full", UpgradeOutcome::kLimit);
-      break;
-    case balance::Shortage::Cause::kRate:
-      FailForRate(why.index, now);
-      break;
-  }
-}
-
-void Exchange::FailForRate(std::size_t backend, Instant now) noexcept {
-  core_.services.block.rate_limited[metrics::Refused::kBackendRate].Add();
-  Fail(503, "The backend takes no more new sessions at the moment.", "backend_rate",
-       UpgradeOutcome::kLimit,
-       RetryAfter(core_.services.random, core_.pool(facts_).backends.QueueComeback(backend, now)));
-}
-
-// The Set-Cookie for this answer, or empty. By now it is known which backend gave it. A client
-// whose home could not serve it gets another cookie: what it does in several requests, such as
-// polling, has begun at the backend that answered, and must not be torn when its home is back. A
-// WebSocket session is one request, and goes home the next time.
-std::string Exchange::CookieToIssue() const {
-  const balance::BackendSet& backends = core_.pool(facts_).backends;
-  const bool moved = admission_.sticky && !admission_.upgrade &&
-                     !backends.LeadsTo(admission_.key_hash, facts_.backend);
-  if (!admission_.issue_cookie && !moved) {
-    return {};
-  }
-  return AffinityCookie(core_.route(facts_).config.affinity_cookie,
-                        DrawAffinityId(backends, facts_.backend), core_.listener->is_tls());
-}
-
-void Exchange::CountPick(const balance::Pick& pick) noexcept {
-  core_.backend_block(facts_).picks[static_cast<metrics::PickHow>(pick.how)].Add();
-  if (admission_.learned) {
-    using metrics::LearnedPick;
-    const bool home = pick.index == admission_.learned;
-    core_.route_block(facts_)
-        .learned_picks[home ? LearnedPick::kHome : LearnedPick::kFallback]
-        .Add();
-  }
-}
-
-void Exchange::TryNext() noexcept {
-  const std::size_t most =
-      std::min<std::size_t>(core_.route(facts_).config.retries + 1, kMostAttempts);
-  while (tried_count_ < most) {
-    const auto pick = TakeBackend();
-    if (!pick) {
-      return;
-    }
-    facts_.backend = static_cast<std::uint32_t>(pick->index);
-    facts_.has_backend = true;
-    ++facts_.attempts;
-    tried_[tried_count_++] = pick->index;
-    CountPick(*pick);
-    if (tried_count_ > 1) {
-      // Told of the one that failed: it is the one to look at.
-      core_.view->backends[core_.route(facts_).pool][tried_[tried_count_ - 2]]->retries.Add();
-    }
-    if (TakeIdle() || Connect()) {
-      return;
-    }
-  }
-  FailUnreachable();
-}
-
-// No further backend is left to be tried. One that was reached is told apart from none.
-void Exchange::FailUnreachable() noexcept {
-  if (unanswered_) {
-    Fail(502, kUnanswered, kBackendClosed, UpgradeOutcome::kBackendError);
-  } else {
-    Fail(503, kUnreachable, "no_backend", UpgradeOutcome::kNoBackend);
-  }
-}
-
-// Begins a connection to the backend that was taken. False when that fails at once, which then has
-// been counted.
-bool Exchange::Connect() noexcept {
-  const net::Address& address = core_.pool(facts_).addresses[facts_.backend];
-  connect_began_ = core_.services.loop.now();
-  auto fd = core_.services.idle_conns->StartConnect(address);
-  if (!fd) {
-    core_.backend_block(facts_).failures[BackendFailure::kRefused].Add();
-    if (!net::IsOwnShortage(fd.error().sys_errno)) {
-      core_.NoteFailure(facts_, BackendFailure::kRefused);
-    }
-    core_.leg_count.Reset();
-    return false;
-  }
-  core_.backend = std::make_unique<net::Conn>(core_.services.loop, conn_sink_);
-  state_ = State::kConnecting;
-  ArmTimer();
-  if (net::IsConnected(fd->get())) {
-    // As it is at once on the same host: no need to wait, nor to register for writing first.
-    core_.backend->Open(std::move(*fd), nullptr);
-    OnConnected(0);
-    return true;
-  }
-  core_.backend->OpenConnecting(std::move(*fd));
-  if (!request_done_) {
-    PauseClient(net::Pause::kHandshake);  // content waits in the kernel
-  }
-  return true;
-}
-
-// Sends the request over a connection that an earlier one has left, if there is one. An upgrade
-// gets a connection of its own.
-bool Exchange::TakeIdle() noexcept {
-  if (passage_ != Passage::kKeepAlive || !core_.has_todays_view()) {
-    return false;
-  }
-  const Instant now = core_.services.loop.now();
-  if (auto conn = core_.services.idle_conns->Take(core_.leg_count.state(), conn_sink_, now)) {
-    core_.backend = std::move(conn);
-    core_.backend_block(facts_).reused.Add();
-    reused_ = true;
-    state_ = State::kAwaitHead;
-    facts_.backend_connect = RequestFacts::ShortMillis(0);
-    ArmTimer();
-    SendRequest();
-    return true;
-  }
-  return false;
-}
-
-// The connection that was reused has ended before a byte of an answer came: most likely its idle
-// time was over. What may be repeated then is sent again.
-bool Exchange::IsStale() const noexcept {
-  return reused_ && state_ == State::kAwaitHead && partial_ == nullptr && interim_ == 0;
-}
-
-void Exchange::ConnectAnew() noexcept {
-  core_.backend_block(facts_).stale.Add();
-  reused_ = false;
-  LegCount leg = std::move(core_.leg_count);
-  core_.DropBackend();
-  core_.leg_count = std::move(leg);
-  if (!Connect()) {
-    TryNext();
-  }
-}
-
-void Exchange::OnConnected(int error) noexcept {
-  if (error != 0) {
-    AttemptFailed(BackendFailure::kRefused, 503, kUnreachable, "no_backend");
-    return;
-  }
-  WriteProxyHeader();
-  if (core_.backend->pending() > 0 || core_.backend->write_failed()) {
-    // A socket without room for a header is none to begin TLS on.
-    AttemptFailed(BackendFailure::kReset, 503, kUnreachable, "no_backend");
-    return;
-  }
-  if (core_.pool_tls(facts_).is_tls()) {
-    StartTls();
-  } else {
-    OnBackendReady();
-  }
-}
-
-// The first step sends our hello only. It is not rationed: nothing would call us again for it.
-void Exchange::StartTls() noexcept {
-  const PoolTls& pool = core_.pool_tls(facts_);
-  auto transport = tls::TlsTransport::Connect(*pool.context, *pool.destinations[facts_.backend],
-                                              core_.backend->fd(), *core_.services.tls_buffers);
-  if (!transport) {
-    NoteTlsFailure("out of memory");
-    AttemptFailed(BackendFailure::kTls, 503, kUnreachable, "backend_tls", Blame::kUs);
-    return;
-  }
-  core_.backend->Attach(std::move(transport));
-  state_ = State::kTls;
-  if (!request_done_) {
-    PauseClient(net::Pause::kHandshake);  // content waits in the kernel
-  }
-  StepHandshake();
-}
-
-void Exchange::StepHandshake() noexcept {
-  const auto& tls = static_cast<const tls::TlsTransport&>(*core_.backend->transport());
-  const IoStatus status = core_.backend->Handshake();
-  if (status == IoStatus::kWouldBlock) {
-    return;
-  }
-  if (status != IoStatus::kOk) {
-    const std::string& why = core_.services.tls_buffers->failure;
-    NoteTlsFailure(why.empty() ? "the connection ended in the handshake" : std::string_view(why));
-    AttemptFailed(BackendFailure::kTls, 503, kUnreachable, "backend_tls");
-    return;
-  }
-  core_.backend_block(facts_)
-      .tls_handshakes[tls.resumed() ? BackendTlsResult::kResumed : BackendTlsResult::kOk]
-      .Add();
-  OnBackendReady();
-  if (state_ == State::kAwaitHead && tls.HasBuffered()) {
-    OnReadable(Side::kBackend);  // the socket does not become readable for it
-  }
-}
-
-// A handshake failed; nothing of the request was sent.
-void Exchange::NoteTlsFailure(std::string_view why) noexcept {
-  core_.backend_block(facts_).tls_handshakes[BackendTlsResult::kFailed].Add();
-  core_.pool_tls(facts_).destinations[facts_.backend]->ForgetSession();
-  LogTlsFailure(why);
-}
-
-void Exchange::LogTlsFailure(std::string_view why) noexcept {
-  const Pool& pool = core_.pool(facts_);
-  if (pool.tls_failures[facts_.backend].IsNews(why, core_.services.loop.now())) {
-    spdlog::warn("no TLS with a backend pool={} backend={} server_name={} why=\"{}\"",
-                 pool.config.name, pool.config.backends[facts_.backend].name,
-                 core_.pool_tls(facts_).destinations[facts_.backend]->server_name(), why);
-  }
-}
-
-// The connection is made, and nobody but the backend hears what is sent.
-void Exchange::OnBackendReady() noexcept {
-  const Instant now = core_.services.loop.now();
-  core_.backend_block(facts_).connect_seconds.Observe(Seconds(connect_began_, now));
-  facts_.backend_connect =
-      std::chrono::duration_cast<RequestFacts::ShortMillis>(now - connect_began_);
-  state_ = State::kAwaitHead;
-  SendRequest();
-}
-
-void Exchange::SendRequest() noexcept {
-  interim_ = 0;
-  partial_.reset();
-  core_.backend->Write(AsBytes(request_));
-  if (!request_done_) {
-    const std::string early = std::exchange(early_content_, {});
-    core_.client.ResumeRead(net::Pause::kHandshake);
-    if (!early.empty()) {
-      ForwardRequestContent(AsBytes(early));
-    }
-  }
-}
-
-// Before everything else on the connection, TLS included.
-void Exchange::WriteProxyHeader() noexcept {
-  switch (core_.pool(facts_).config.proxy_protocol) {
-    case config::ProxyProtocol::kOff:
-      break;
-    case config::ProxyProtocol::kV1:
-      core_.backend->Write(AsBytes(HeaderForBackend(core_, proxy_protocol::Version::kV1)));
-      break;
-    case config::ProxyProtocol::kV2:
-      core_.backend->Write(AsBytes(HeaderForBackend(core_, proxy_protocol::Version::kV2)));
-      break;
-  }
-}
-
-// Whether the request may go to another backend after this one failed so. Once a request was sent
-// only one without content and without effects may be sent again (RFC 9110 section 9.2.2), and an
-// answer that breaks the protocol is not a reason to ask somebody else.
-bool Exchange::MayRetry(BackendFailure why) const noexcept {
-  if (request_sent_any_ || why == BackendFailure::kBadAnswer ||
-      tried_count_ >= core_.route(facts_).config.retries + 1) {
-    return false;
-  }
-  return is_connecting() || safe_method_;
-}
-
-// The current backend failed before anything of its answer reached the client.
-void Exchange::AttemptFailed(BackendFailure why, int status, std::string_view text,
-                             std::string_view label, Blame blame) noexcept {
-  core_.backend_block(facts_).failures[why].Add();
-  if (blame == Blame::kBackend) {
-    core_.NoteFailure(facts_, why);
-  }
-  core_.DropBackend();
-  if (MayRetry(why)) {
-    TryNext();
-    return;
-  }
-  if (unanswered_ && status == 503) {
-    FailUnreachable();
-    return;
-  }
-  const UpgradeOutcome outcome =
-      status == 503 ? UpgradeOutcome::kNoBackend : UpgradeOutcome::kBackendError;
-  Fail(status, text, label, outcome);
 }
 
 // From the client.
@@ -565,7 +196,8 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
         if (state_ == State::kResponse) {
           Break();
         } else {
-          Fail(400, "The chunked content is malformed.", "bad_chunk", UpgradeOutcome::kBadRequest);
+          Fail({400, "The chunked content is malformed.", "bad_chunk"},
+               UpgradeOutcome::kBadRequest);
         }
         return;
       }
@@ -683,8 +315,8 @@ void Exchange::TakeFromBackend(Bytes bytes) noexcept {
             PartialHead{std::string(AsText(bytes)), std::move(*parser)});
         return;
       case ParseStatus::kBad:
-        AttemptFailed(BackendFailure::kBadAnswer, 502, "The backend's answer is not valid HTTP.",
-                      "bad_answer");
+        AttemptFailed(BackendFailure::kBadAnswer,
+                      {502, "The backend's answer is not valid HTTP.", "bad_answer"});
         return;
       case ParseStatus::kDone:
         break;
@@ -696,8 +328,8 @@ void Exchange::TakeFromBackend(Bytes bytes) noexcept {
       return;
     }
     if (++interim_ > http::kMostInterimAnswers) {
-      AttemptFailed(BackendFailure::kBadAnswer, 502, "The backend sent too many interim answers.",
-                    "bad_answer");
+      AttemptFailed(BackendFailure::kBadAnswer,
+                    {502, "The backend sent too many interim answers.", "bad_answer"});
       return;
     }
     if (!upgrade_ && !client_http10_) {
@@ -715,8 +347,8 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
     if (upgrade_) {
       AcceptUpgrade(head, rest);
     } else {
-      AttemptFailed(BackendFailure::kBadAnswer, 502,
-                    "The backend switched protocols without being asked.", "unasked_101");
+      AttemptFailed(BackendFailure::kBadAnswer,
+                    {502, "The backend switched protocols without being asked.", "unasked_101"});
     }
     return;
   }
@@ -789,7 +421,7 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
     core_.backend_block(facts_).failures[BackendFailure::kBadAnswer].Add();
     core_.NoteFailure(facts_, BackendFailure::kBadAnswer);
     const std::string text = "The upgrade failed: " + std::string(agreement.reason) + '.';
-    Fail(502, text, "bad_101", UpgradeOutcome::kBackendError);
+    Fail({502, text, "bad_101"}, UpgradeOutcome::kBackendError);
     return;
   }
   ClientResponse how;
@@ -807,7 +439,8 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
   core_.client.Write(AsBytes(ClientHead(head, how)));
   const Instant now = Now();  // once a session: this one is worth the exact time
   facts_.handshake = std::chrono::duration_cast<RequestFacts::ShortMillis>(now - facts_.began);
-  core_.route_block(facts_).upgrade_seconds.Observe(Seconds(facts_.began, now));
+  core_.route_block(facts_).upgrade_seconds.Observe(
+      std::chrono::duration<double>(now - facts_.began).count());
   CountUpgrade(UpgradeOutcome::kAccepted);
   state_ = State::kDone;
   core_.timer.Cancel();
@@ -866,8 +499,8 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
           core_.backend_block(facts_).failures[BackendFailure::kBadAnswer].Add();
           Break();
         } else {
-          AttemptFailed(BackendFailure::kBadAnswer, 502, "The backend's answer is malformed.",
-                        "bad_answer");
+          AttemptFailed(BackendFailure::kBadAnswer,
+                        {502, "The backend's answer is malformed.", "bad_answer"});
         }
         return;
       }
@@ -906,7 +539,7 @@ void Exchange::OnBackendEnd(bool broken) noexcept {
       !core_.services.tls_buffers->failure.empty()) {
     // In TLS 1.3 a backend tells only now that it wants another certificate of ours, or any.
     LogTlsFailure(core_.services.tls_buffers->failure);
-    AttemptFailed(BackendFailure::kTls, 502, "The backend broke off TLS.", "backend_tls");
+    AttemptFailed(BackendFailure::kTls, {502, "The backend broke off TLS.", "backend_tls"});
     return;
   }
   if (IsStale() && idempotent_ && !request_sent_any_) {
@@ -915,8 +548,7 @@ void Exchange::OnBackendEnd(bool broken) noexcept {
   }
   if (state_ == State::kAwaitHead) {
     unanswered_ = true;
-    AttemptFailed(BackendFailure::kReset, 502, kUnanswered, kBackendClosed,
-                  IsStale() ? Blame::kUs : Blame::kBackend);
+    AttemptFailed(BackendFailure::kReset, kUnanswered, IsStale() ? Blame::kUs : Blame::kBackend);
     return;
   }
   // Without TLS's own end it may be somebody on the way who has cut the answer.
@@ -1020,26 +652,25 @@ void Exchange::Break() noexcept {
   sink_.OnExchangeBroken();
 }
 
-void Exchange::Fail(int status, std::string_view text, std::string_view label,
-                    UpgradeOutcome outcome, std::string retry_after) noexcept {
+void Exchange::Fail(const Failure& told, UpgradeOutcome outcome, std::string retry_after) noexcept {
   if (upgrade_) {
     CountUpgrade(outcome);
     sink_.OnNotUpgraded();
   }
   Abandon();
-  reason_ = label;
-  if ((status == 503 || label == kBackendClosed) && accepts_events_ && !admission_.ended &&
-      IsDrainToBlame()) {
+  reason_ = told.label;
+  if ((told.status == 503 || told.label == kUnanswered.label) && accepts_events_ &&
+      !admission_.ended && IsDrainToBlame()) {
     // An EventSource that is told so does not come back; one whose connection ends does. It is not
     // to come back with a token that nobody knows any more, nor to a backend that answers badly.
     sink_.OnExchangeBroken();
     return;
   }
-  facts_.status = static_cast<std::uint16_t>(status);
+  facts_.status = static_cast<std::uint16_t>(told.status);
   http::Reply reply;
-  reply.status = status;
-  reply.text = text;
-  if (status == 503) {
+  reply.status = told.status;
+  reply.text = told.text;
+  if (told.status == 503) {
     if (retry_after.empty()) {
       retry_after = RetryAfter(core_.services.random);
     }
@@ -1116,7 +747,7 @@ bool Exchange::IsDrainToBlame() const noexcept {
 void Exchange::Drain(bool refuse_upgrade) noexcept {
   client_keep_alive_ = false;
   if (upgrade_ && refuse_upgrade && state_ != State::kDone) {
-    Fail(503, "This server is draining.", "draining", UpgradeOutcome::kDraining);
+    Fail({503, "This server is draining.", "draining"}, UpgradeOutcome::kDraining);
   }
 }
 
@@ -1155,7 +786,7 @@ void Exchange::OnTimer(short) noexcept {
     if (state_ == State::kTls) {
       NoteTlsFailure("no end of the handshake in connect_timeout");
     }
-    AttemptFailed(BackendFailure::kTimeout, 503, kUnreachable, "no_backend", BlameForTime());
+    AttemptFailed(BackendFailure::kTimeout, kUnreachable, BlameForTime());
   } else if (MayEndUnseen()) {
     LookAfterClient();
   } else {
@@ -1178,7 +809,8 @@ void Exchange::OnOverallDue() noexcept {
     if (state_ == State::kAwaitHead && BlameForTime() == Blame::kBackend) {
       core_.NoteFailure(facts_, BackendFailure::kTimeout);
     }
-    Fail(504, "The backend did not answer in time.", "handshake_timeout", UpgradeOutcome::kTimeout);
+    Fail({504, "The backend did not answer in time.", "handshake_timeout"},
+         UpgradeOutcome::kTimeout);
     return;
   }
   if (client_ended_) {
@@ -1198,11 +830,11 @@ void Exchange::OnOverallDue() noexcept {
     return;
   }
   if (!request_done_ && !core_.client.is_paused()) {  // else the backend does not take it
-    Fail(408, "The request's content did not arrive in time.", "content_timeout",
+    Fail({408, "The request's content did not arrive in time.", "content_timeout"},
          UpgradeOutcome::kTimeout);
     return;
   }
-  Fail(504, "The backend did not answer in time.", "response_timeout", UpgradeOutcome::kTimeout);
+  Fail({504, "The backend did not answer in time.", "response_timeout"}, UpgradeOutcome::kTimeout);
 }
 
 }  // namespace sluice::session

@@ -121,38 +121,54 @@ class Exchange final : public net::Mortal {
     http::ResponseParser parser;
   };
 
+  enum class Blame : std::uint8_t { kBackend, kUs };  // who is to answer for a failure
+
+  // What a client is told of a request that failed.
+  struct Failure {
+    int status;
+    std::string_view text;
+    std::string_view label;  // static: for the log
+  };
+  static constexpr Failure kUnreachable{503, "No backend of this route can be reached.",
+                                        "no_backend"};
+  static constexpr Failure kNoTls{503, kUnreachable.text, "backend_tls"};
+  static constexpr Failure kUnanswered{502, "The backend closed without an answer.",
+                                       "backend_closed"};
+
+  // The backend, in exchange_backend.cc.
+  [[nodiscard]] std::optional<balance::Pick> ChooseBackend() noexcept;
+  [[nodiscard]] std::optional<balance::Pick> TakeBackend() noexcept;
+  void FailForDrain() noexcept;
+  void FailForWantOfBackend() noexcept;
+  void FailForRate(std::size_t backend, Instant now) noexcept;
+  [[nodiscard]] std::string CookieToIssue() const;
+  void CountPick(const balance::Pick& pick) noexcept;
   void TryNext() noexcept;
+  void FailUnreachable() noexcept;
   [[nodiscard]] bool Connect() noexcept;
   [[nodiscard]] bool TakeIdle() noexcept;
   [[nodiscard]] bool IsStale() const noexcept;
   void ConnectAnew() noexcept;
-  void WriteProxyHeader() noexcept;
   void StartTls() noexcept;
   void StepHandshake() noexcept;
   void NoteTlsFailure(std::string_view why) noexcept;
   void LogTlsFailure(std::string_view why) noexcept;
   void OnBackendReady() noexcept;
   void SendRequest() noexcept;
+  void WriteProxyHeader() noexcept;
+  [[nodiscard]] bool MayRetry(metrics::BackendFailure why) const noexcept;
+  void AttemptFailed(metrics::BackendFailure why, const Failure& told,
+                     Blame blame = Blame::kBackend) noexcept;
+
+  // The rest is in exchange.cc.
   // The backend cannot be sent anything yet.
   [[nodiscard]] bool is_connecting() const noexcept {
     return state_ == State::kConnecting || state_ == State::kTls;
   }
-  [[nodiscard]] std::optional<balance::Pick> ChooseBackend() noexcept;
-  [[nodiscard]] std::optional<balance::Pick> TakeBackend() noexcept;
-  void CountPick(const balance::Pick& pick) noexcept;
-  void FailForWantOfBackend() noexcept;
-  void FailUnreachable() noexcept;
-  void FailForDrain() noexcept;
-  void FailForRate(std::size_t backend, Instant now) noexcept;
-  [[nodiscard]] std::string CookieToIssue() const;
-  enum class Blame : std::uint8_t { kBackend, kUs };  // who is to answer for a failure
-  void AttemptFailed(metrics::BackendFailure why, int status, std::string_view text,
-                     std::string_view label, Blame blame = Blame::kBackend) noexcept;
   [[nodiscard]] Blame BlameForTime() const noexcept;
-  [[nodiscard]] bool MayRetry(metrics::BackendFailure why) const noexcept;
   // `retry_after`: a whole field for a 503; empty: one is drawn.
-  void Fail(int status, std::string_view text, std::string_view label,
-            metrics::UpgradeOutcome outcome, std::string retry_after = {}) noexcept;
+  void Fail(const Failure& told, metrics::UpgradeOutcome outcome,
+            std::string retry_after = {}) noexcept;
   void CountUpgrade(metrics::UpgradeOutcome outcome) noexcept;
   void CountContent(Side from, std::size_t bytes) noexcept;
 
