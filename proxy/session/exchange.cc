@@ -499,6 +499,7 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
           core_.backend_block(facts_).failures[BackendFailure::kBadAnswer].Add();
           Break();
         } else {
+          client_keep_alive_ = false;  // it ends here, as it would behind a first piece
           AttemptFailed(BackendFailure::kBadAnswer,
                         {502, "The backend's answer is malformed.", "bad_answer"});
         }

@@ -12,7 +12,8 @@ struct Answer {
   enum class Worth : std::uint8_t {
     kWhole,
     kBad,  // its head is none that may be passed on: 502
-    kCut,  // it breaks off inside its content, and so does the client's connection
+    kCut,  // it breaks off inside its content, and so does the client's connection; or 502, and
+           // that ends
   };
 
   Worth worth = Worth::kWhole;

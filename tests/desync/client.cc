@@ -176,8 +176,15 @@ bool Client::OnAnswer(const Message& answer) {
     }
     return true;
   }
-  const Expected one = expected_.front();
+  Expected one = expected_.front();
   expected_.pop_front();
+  if (one.cut && answer.status == 502) {
+    // It broke off before anything of it had gone out, and is told as what it is.
+    one.cut = false;
+    one.of_backend = false;
+    one.status = 502;
+    ledger_.Count("answers_cut_at_once");
+  }
   if (IsLostWithItsConnection(one, answer)) {
     ledger_.Count("lost_with_their_connection");
     Drop();

@@ -101,7 +101,7 @@ TEST_F(HttpRelay, AnAnswerThatIsMalformedInItsFirstPieceIsA502) {
   const Stream peer =
       Serve("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nnonsense\r\n");
   EXPECT_EQ(client.ReadResponse().status, 502);
-  ExpectNextRequestIsServed(client);
+  client.ExpectEnd();
 }
 
 // Whatever becomes of the next one: one has had the request.
