@@ -725,6 +725,7 @@ Result<std::string> ParseChangedField(std::string_view text) {
       Kept{"x-forwarded-", kClient},
       Kept{"forwarded", kClient},
       Kept{"x-request-id", "is what a request is found by in logs, and Sluice writes it itself"},
+      Kept{"date", "tells when an answer was given, which is its giver's to say"},
       Kept{"via", "tells which proxies a message has passed, and Sluice writes it itself"},
   };
   if (!IsToken(text)) {

@@ -76,11 +76,7 @@ bool Conn::HasInput() const noexcept {
 }
 
 std::size_t Conn::MostInput() const noexcept {
-  int queued = 0;
-  if (::ioctl(fd_.get(), FIONREAD, &queued) != 0) {
-    queued = 0;
-  }
-  return static_cast<std::size_t>(queued) + (transport_ ? Transport::kMostBuffered : 0);
+  return Readable(fd_.get()) + (transport_ ? Transport::kMostBuffered : 0);
 }
 
 PeerEnd Conn::peer_end() const noexcept {

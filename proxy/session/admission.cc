@@ -228,6 +228,8 @@ void ChooseKey(const http::RequestHead& head, const Snapshot& snapshot, std::str
   const Route& route = snapshot.routes[*admission.route];
   FindKey(head, route, client_ip, admission);
   admission.learned.reset();
+  admission.token = 0;
+  admission.left = admission.ended = false;
   if (route.learned) {
     FindLearned(head, snapshot, route, now, admission);
     // Who brings a token of the backend is not given one: a poll of a session is not looked at.

@@ -74,6 +74,7 @@ void Exchange::Begin(const http::RequestHead& head, Admission admission,
   client_keep_alive_ = head.keep_alive && !client_http10_ && !admission_.last;
   client_ended_ = core_.client.read_ended();  // while an auth server was asked
   accepts_events_ = http::AcceptsEventStream(head);
+  expects_continue_ = head.expect_continue;
   request_framing_ = upgrade_ ? Framing::kNone : head.framing;
   request_left_ = head.content_length;
   request_done_ = request_framing_ == Framing::kNone ||
@@ -253,6 +254,17 @@ std::size_t Exchange::BytesInFlight() const noexcept {
   return core_.client.unacknowledged() + (core_.backend ? core_.backend->unacknowledged() : 0);
 }
 
+// A peer that reads slowly makes no event until there is room for more: it shows in what is in
+// flight, compared with when that was last looked at.
+bool Exchange::HasMovedOn() noexcept {
+  const std::size_t in_flight = BytesInFlight();
+  if (std::exchange(in_flight_, in_flight) == in_flight) {
+    return false;
+  }
+  progress_ = core_.services.loop.now();
+  return true;
+}
+
 void Exchange::GiveUpForClient() noexcept {
   reason_ = kClientGone;
   if (core_.backend && (!request_done_ || core_.backend->pending() > 0)) {
@@ -270,6 +282,7 @@ void Exchange::PauseClient(net::Pause reason) noexcept {
 void Exchange::LookAfterClient() noexcept {
   switch (core_.client.peer_end()) {
     case net::PeerEnd::kNone:
+      static_cast<void>(HasMovedOn());
       ArmTimer();
       break;
     case net::PeerEnd::kFinished:
@@ -277,7 +290,8 @@ void Exchange::LookAfterClient() noexcept {
         OnClientEnd(false);
         break;
       }
-      if (request_framing_ == Framing::kLength && core_.client.MostInput() < request_left_) {
+      if (request_framing_ == Framing::kLength &&
+          early_content_.size() + core_.client.MostInput() < request_left_) {
         OnClientEnd(true);  // the rest of the content does not come any more
         break;
       }
@@ -333,7 +347,9 @@ void Exchange::TakeFromBackend(Bytes bytes) noexcept {
       return;
     }
     if (!upgrade_ && !client_http10_) {
-      core_.client.Write(AsBytes(ClientHead(head, {})));
+      ClientResponse how;
+      how.change.removed = core_.route(facts_).heads.response(core_.listener->is_tls()).removed;
+      core_.client.Write(AsBytes(ClientHead(head, how)));
     }
     parser->Reset();
     if (bytes.empty()) {
@@ -379,8 +395,7 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   response_left_ = head.content_length;
   client_chunked_ = !client_http10_ &&
                     (head.framing == Framing::kChunked || head.framing == Framing::kUntilClose);
-  client_keep_alive_ =
-      client_keep_alive_ && request_done_ && !client_ended_ && KeepsAlive(core_.services.intake);
+  client_keep_alive_ = client_keep_alive_ && MayTakeAnother() && KeepsAlive(core_.services.intake);
   if (passage_ == Passage::kKeepAlive && head.keep_alive && head.framing != Framing::kUntilClose &&
       !http::NamesItsConnection(head.fields)) {
     idle_for_ = std::min(core_.pool(facts_).config.keep_alive.idle_timeout, AnnouncedIdle(head));
@@ -521,8 +536,7 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
     }
   }
   if (core_.client.write_failed()) {
-    reason_ = kClientGone;
-    Break();
+    GiveUpForClient();
     return;
   }
   if (ended) {
@@ -531,6 +545,7 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
   } else if (core_.IsFull(core_.client)) {
     core_.route_block(facts_).backpressure_pauses[Index(Side::kBackend)].Add();
     core_.backend->PauseRead(net::Pause::kPeerFull);
+    in_flight_ = BytesInFlight();
   }
 }
 
@@ -576,8 +591,7 @@ void Exchange::OnWritable(Side side) noexcept {
     if (upgrade_) {
       CountUpgrade(UpgradeOutcome::kClientGone);
     }
-    reason_ = kClientGone;
-    Break();
+    GiveUpForClient();
     return;
   }
   if (!core_.HasRoom(conn)) {
@@ -605,7 +619,7 @@ void Exchange::FinishResponse(Ended how) noexcept {
     KeepBackend();
   }
   Abandon();
-  Report(client_keep_alive_ && request_done_ && !client_ended_);
+  Report(client_keep_alive_ && MayTakeAnother());
 }
 
 // A drain waits for the next request of the session.
@@ -640,10 +654,13 @@ void Exchange::Report(bool reusable) noexcept {
 }
 
 void Exchange::Abandon(std::string_view why) noexcept {
-  state_ = State::kDone;
   if (!why.empty()) {
     reason_ = why;
+    if (upgrade_ && state_ != State::kDone) {
+      CountUpgrade(UpgradeOutcome::kDraining);
+    }
   }
+  state_ = State::kDone;
   core_.timer.Cancel();
   core_.DropBackend();
 }
@@ -677,8 +694,7 @@ void Exchange::Fail(const Failure& told, UpgradeOutcome outcome, std::string ret
     }
     reply.extra_fields = retry_after;
   }
-  const bool reusable =
-      client_keep_alive_ && request_done_ && !client_ended_ && KeepsAlive(core_.services.intake);
+  const bool reusable = client_keep_alive_ && MayTakeAnother() && KeepsAlive(core_.services.intake);
   reply.close = !reusable;
   reply.head_only = head_request_;
   core_.client.Write(AsBytes(OwnAnswer(core_, facts_, reply)));
@@ -695,8 +711,11 @@ void Exchange::CountUpgrade(UpgradeOutcome outcome) noexcept {
 }
 
 void Exchange::EndEventStream(std::string_view why) noexcept {
-  end_events_ = true;
-  reason_ = why;
+  if (!end_events_) {
+    end_events_ = true;
+    end_begun_ = core_.services.loop.now();
+    reason_ = why;
+  }
   if (events_->at_boundary()) {
     EndSessionOfEvents();
     std::string out = EndOfEvents();
@@ -761,13 +780,16 @@ Instant Exchange::ConnectDue() const noexcept {
 
 // An upgrade has a limit for the whole of it; a plain request may go on as long as content moves.
 Instant Exchange::OverallDue() const noexcept {
-  const config::Route& route = core_.route(facts_).config;
   if (upgrade_) {
-    return facts_.began + route.handshake_timeout;
+    return facts_.began + core_.route(facts_).config.handshake_timeout;
   }
-  const Millis patience =
-      state_ == State::kResponse ? route.response_idle_timeout : route.response_timeout;
-  return progress_ + (client_ended_ ? std::min(patience, kGoneAfter) : patience);
+  return progress_ + (client_ended_ ? std::min(Patience(), kGoneAfter) : Patience());
+}
+
+// How long a plain request may stand still.
+Millis Exchange::Patience() const noexcept {
+  const config::Route& route = core_.route(facts_).config;
+  return state_ == State::kResponse ? route.response_idle_timeout : route.response_timeout;
 }
 
 void Exchange::ArmTimer() noexcept {
@@ -805,6 +827,19 @@ Exchange::Blame Exchange::BlameForTime() const noexcept {
   return stood_still || answered ? Blame::kUs : Blame::kBackend;
 }
 
+// Nothing has come for kGoneAfter since the client's end. As long as something is on its way that
+// is no reason to take the client for gone: one that is gone answers what it gets with a reset,
+// which has to be looked for, since the client is not read any more.
+void Exchange::OnSilenceBehindClientEnd(bool moved) noexcept {
+  const bool waits =
+      moved || (in_flight_ > 0 && core_.services.loop.now() < progress_ + Patience());
+  if (waits && core_.client.peer_end() != net::PeerEnd::kGone) {
+    core_.timer.Arm<&Exchange::OnTimer>(core_.services.loop.base(), kGoneAfter, this);
+  } else {
+    GiveUpForClient();
+  }
+}
+
 void Exchange::OnOverallDue() noexcept {
   if (upgrade_) {
     if (state_ == State::kAwaitHead && BlameForTime() == Blame::kBackend) {
@@ -814,15 +849,13 @@ void Exchange::OnOverallDue() noexcept {
          UpgradeOutcome::kTimeout);
     return;
   }
+  const bool moved = HasMovedOn();
   if (client_ended_) {
-    // A peer that takes what the kernel has for it makes no event until there is room for more.
-    if (const std::size_t now = BytesInFlight(); now != in_flight_) {
-      in_flight_ = now;
-      progress_ = core_.services.loop.now();
-      ArmTimer();
-    } else {
-      GiveUpForClient();
-    }
+    OnSilenceBehindClientEnd(moved);
+    return;
+  }
+  if (moved) {
+    ArmTimer();
     return;
   }
   if (state_ == State::kResponse) {
@@ -830,7 +863,10 @@ void Exchange::OnOverallDue() noexcept {
     Break();
     return;
   }
-  if (!request_done_ && !core_.client.is_paused()) {  // else the backend does not take it
+  // Else it is the backend that does not take it, or has not asked for it.
+  const bool is_up_to_client =
+      !core_.client.is_paused() && !(expects_continue_ && interim_ == 0 && bytes_in_ == 0);
+  if (!request_done_ && is_up_to_client) {
     Fail({408, "The request's content did not arrive in time.", "content_timeout"},
          UpgradeOutcome::kTimeout);
     return;

@@ -14,6 +14,7 @@
 // Owned by Session for as long as the request lives; buried by it at the end.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -96,6 +97,8 @@ class Exchange final : public net::Mortal {
   // `why`: a static word for the access log.
   void EndEventStream(std::string_view why) noexcept;
   [[nodiscard]] bool is_ending_events() const noexcept { return end_events_; }
+  // When that was asked for first. REQUIRES: is_ending_events().
+  [[nodiscard]] Instant end_begun() const noexcept { return end_begun_; }
 
   // For the access log. The content of the request and of its response, without framing:
   [[nodiscard]] std::uint64_t bytes_in() const noexcept { return bytes_in_; }
@@ -202,10 +205,18 @@ class Exchange final : public net::Mortal {
   [[nodiscard]] std::span<const std::size_t> tried() const noexcept {
     return std::span(tried_).first(tried_count_);
   }
+  [[nodiscard]] bool IsTried(std::size_t backend) const noexcept {
+    return std::find(tried().begin(), tried().end(), backend) != tried().end();
+  }
 
   void GiveUpForClient() noexcept;
+  // Behind this request: a client that has ended may have sent more of them before.
+  [[nodiscard]] bool MayTakeAnother() const noexcept {
+    return request_done_ && (!client_ended_ || !held_.empty());
+  }
   void NoteClientFinished() noexcept;
   [[nodiscard]] std::size_t BytesInFlight() const noexcept;
+  [[nodiscard]] bool HasMovedOn() noexcept;
   void PauseClient(net::Pause reason) noexcept;
   // It is not read, so that it may end without our being told.
   [[nodiscard]] bool MayEndUnseen() const noexcept {
@@ -215,9 +226,11 @@ class Exchange final : public net::Mortal {
 
   [[nodiscard]] Instant ConnectDue() const noexcept;
   [[nodiscard]] Instant OverallDue() const noexcept;
+  [[nodiscard]] Millis Patience() const noexcept;
   void ArmTimer() noexcept;
   void OnTimer(short what) noexcept;
   void OnOverallDue() noexcept;
+  void OnSilenceBehindClientEnd(bool moved) noexcept;
 
   Core& core_;
   ExchangeSink& sink_;
@@ -250,6 +263,7 @@ class Exchange final : public net::Mortal {
   Instant connect_began_{};
   Instant progress_{};         // last time content moved, or the client's end came
   std::size_t in_flight_ = 0;  // bytes, when the client's end came or progress was last looked for
+  Instant end_begun_{};        // see end_events_
   Millis idle_for_{0};    // how long the connection may wait for its next request; 0: not at all
   unsigned interim_ = 0;  // interim answers of the backend so far
   State state_ = State::kConnecting;
@@ -261,9 +275,10 @@ class Exchange final : public net::Mortal {
   bool reused_ = false;       // an earlier request has left the backend's connection
   bool client_http10_ = false;
   bool client_keep_alive_ = true;
-  bool client_chunked_ = false;  // the response goes out chunked
-  bool accepts_events_ = false;  // the request asks for a stream of events
-  bool end_events_ = false;      // the response ends with the event that is on its way
+  bool client_chunked_ = false;    // the response goes out chunked
+  bool accepts_events_ = false;    // the request asks for a stream of events
+  bool expects_continue_ = false;  // the client may wait with its content for a 100
+  bool end_events_ = false;        // the response ends with the event that is on its way
   bool client_ended_ = false;
   bool unanswered_ = false;  // a backend took the request and closed
 };

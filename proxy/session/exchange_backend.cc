@@ -29,9 +29,12 @@ std::optional<balance::Pick> Exchange::ChooseBackend() noexcept {
                                                core_.services.loop.now())) {
       return known;
     }
-    // Elsewhere nobody knows the session, and its backend will not come back to it.
-    admission_.ended =
-        backends.backends()[*admission_.learned].state->draining.load(std::memory_order_relaxed);
+    if (backends.backends()[*admission_.learned].state->draining.load(std::memory_order_relaxed)) {
+      // Elsewhere nobody knows the session. It is over when its backend takes it no more; one whose
+      // request has just failed there may come again.
+      admission_.ended = !IsTried(*admission_.learned);
+      return std::nullopt;
+    }
   }
   if (admission_.ended) {
     return std::nullopt;
@@ -78,6 +81,10 @@ void Exchange::FailForDrain() noexcept {
 void Exchange::FailForWantOfBackend() noexcept {
   if (admission_.ended) {
     FailForDrain();
+    return;
+  }
+  if (admission_.learned && IsTried(*admission_.learned)) {
+    FailUnreachable();
     return;
   }
   const Instant now = core_.services.loop.now();
@@ -167,6 +174,7 @@ void Exchange::FailUnreachable() noexcept {
 // been counted.
 bool Exchange::Connect() noexcept {
   const net::Address& address = core_.pool(facts_).addresses[facts_.backend];
+  reused_ = false;
   connect_began_ = core_.services.loop.now();
   auto fd = core_.services.idle_conns->StartConnect(address);
   if (!fd) {
@@ -221,7 +229,6 @@ bool Exchange::IsStale() const noexcept {
 
 void Exchange::ConnectAnew() noexcept {
   core_.backend_block(facts_).stale.Add();
-  reused_ = false;
   LegCount leg = std::move(core_.leg_count);
   core_.DropBackend();
   core_.leg_count = std::move(leg);
@@ -311,6 +318,7 @@ void Exchange::OnBackendReady() noexcept {
   facts_.backend_connect =
       std::chrono::duration_cast<RequestFacts::ShortMillis>(now - connect_began_);
   state_ = State::kAwaitHead;
+  progress_ = now;
   SendRequest();
 }
 

@@ -27,6 +27,10 @@ constexpr std::size_t kHeadRead = 16 * 1024;
 // How long the end of a response may take to a client that reads slowly.
 constexpr Millis kLingerMost{120'000};
 
+// How long it may seem to take nothing meanwhile. A kernel tells of room in steps of as much as
+// half of its buffer.
+constexpr Millis kLingerStill{30'000};
+
 // A connection above a limit is there only to be told so.
 constexpr Millis kSurplusPatience{1'000};
 
@@ -408,6 +412,7 @@ void Session::ReadHead() noexcept {
 void Session::TakeHead(Bytes bytes) noexcept {
   std::unique_ptr<PartialHead> kept = TakePartial();
   http::RequestParser* own_parser = nullptr;  // knows the start of `bytes`, if set
+  bool is_new = bytes.empty();                // what was kept has not been waited for yet
   if (kept) {
     kept->Append(bytes);
     bytes = AsBytes(kept->bytes);
@@ -423,6 +428,7 @@ void Session::TakeHead(Bytes bytes) noexcept {
       kept = TakePartial();
       bytes = AsBytes(kept->bytes);
       own_parser = &kept->parser;
+      is_new = true;
       continue;
     }
     if (core_.IsFull(core_.client)) {
@@ -434,17 +440,26 @@ void Session::TakeHead(Bytes bytes) noexcept {
     if (own_parser == nullptr) {
       core_.services.request_parser.Reset();
     }
+    if (AsText(bytes) == "\r\n") {
+      break;  // behind a request, as some clients send it: no start of a head (RFC 9112
+              // section 2.2)
+    }
     const Taken taken =
         TakeRequest(own_parser != nullptr ? *own_parser : core_.services.request_parser, bytes);
     if (taken == Taken::kIncomplete) {
+      if (core_.client.read_ended()) {
+        Linger();  // the rest does not come
+        break;
+      }
       if (own_parser != nullptr) {
         work_ = std::move(kept);
       } else {
         KeepHead(bytes);
-        if (facts_.number > 0) {
-          // Until now the patience was for an idle connection, from here it is for a head.
-          AwaitHead(core_.config().server.header_timeout);
-        }
+        is_new = facts_.number > 0;
+      }
+      if (is_new) {
+        // Until now the patience was for an idle connection, from here it is for a head.
+        AwaitHead(core_.config().server.header_timeout);
       }
       break;
     }
@@ -841,7 +856,11 @@ void Session::OnExchangeBroken() noexcept {
     core_.client.Abort();  // an end in order would make what there is of the answer the whole
   }
   DropWork();
-  Close();
+  if (core_.client.open() && core_.client.pending() > 0 && !forced_) {
+    Linger();  // what waits may be answers to earlier requests, and whole
+  } else {
+    Close();
+  }
 }
 
 void Session::OnRelayDone() noexcept {
@@ -974,14 +993,17 @@ Instant Session::LookAfter(Instant now) noexcept {
       CloseInOrder(cause);
       return Instant::max();  // from here on its ending has deadlines of its own
     }
-    if (exchange().is_ending_events()) {
+    ending_ = ending_ || expired;  // whoever it was, it says so anew by a connection of its own
+    CloseInOrder(cause);
+    if (!lasting()) {
+      return Instant::max();  // it stood between two events; its connection may go on
+    }
+    const Instant cut_due = exchange().end_begun() + core_.config().drain.grace;
+    if (now >= cut_due) {
       Cut(expired ? metrics::Name(cause) : "max_age_deadline");  // no event has ended since
       return Instant::max();
     }
-    ending_ = ending_ || expired;  // whoever it was, it says so anew by a connection of its own
-    CloseInOrder(cause);
-    // Between two events it has ended at once, and its connection may go on without it.
-    return lasting() ? now + core_.config().drain.grace : Instant::max();
+    return ExpiryDue() > now ? std::min(cut_due, ExpiryDue()) : cut_due;
   }
   if (phase_ == Phase::kRelay) {
     next = std::min(next, relay().LookAfter(now));
@@ -1072,6 +1094,18 @@ void Session::Close() noexcept {
   core_.services.owner.Retire(*this);
 }
 
+// Whole requests wait here because the client does not read its answers. It is waited for as long
+// as it takes something now and then.
+void Session::AwaitSlowReader() noexcept {
+  const std::size_t untaken = core_.client.unacknowledged();
+  if (!has_partial() || untaken >= partial().untaken) {
+    Close();
+    return;
+  }
+  partial().untaken = untaken;
+  ArmTimer(core_.config().server.keep_alive_timeout);
+}
+
 void Session::OnDeadline(short) noexcept {
   switch (phase_) {
     case Phase::kProxy:
@@ -1082,7 +1116,9 @@ void Session::OnDeadline(short) noexcept {
       Close();
       break;
     case Phase::kHead:
-      if (has_partial()) {
+      if (core_.client.IsPaused(net::Pause::kPeerFull)) {
+        AwaitSlowReader();
+      } else if (has_partial()) {
         RefuseHead({408, "The request head was not complete in time.", "header_timeout"});
       } else {
         // Nothing was asked: an idle connection is closed without a word (RFC 9112 section 9.8).
@@ -1091,10 +1127,14 @@ void Session::OnDeadline(short) noexcept {
       break;
     case Phase::kLinger: {
       // A slow client that still takes bytes is waited for, within reason.
+      const Instant now = core_.services.loop.now();
       const std::size_t pending = core_.client.pending();
-      if (pending < farewell().pending &&
-          core_.services.loop.now() - farewell().began < kLingerMost) {
+      if (pending < farewell().pending) {
         farewell().pending = pending;
+        farewell().moved = now;
+      }
+      if (pending > 0 && now - farewell().moved < kLingerStill &&
+          now - farewell().began < kLingerMost) {
         ArmTimer(core_.config().server.close_timeout);
       } else {
         Close();

@@ -19,6 +19,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -137,6 +138,8 @@ class Session final : public net::Mortal,
     std::string bytes;
     http::RequestParser parser;
     net::Buffered counted;
+    // Of answers, that the client has not taken; when it was last looked for.
+    std::size_t untaken = std::numeric_limits<std::size_t>::max();
   };
 
   // A PROXY header that is not complete.
@@ -184,9 +187,11 @@ class Session final : public net::Mortal,
   };
 
   struct Farewell final : net::Mortal {
-    Farewell(Instant now, std::size_t its_pending) noexcept : began(now), pending(its_pending) {}
+    Farewell(Instant now, std::size_t its_pending) noexcept
+        : began(now), moved(now), pending(its_pending) {}
 
     Instant began;
+    Instant moved;        // when `pending` became less
     std::size_t pending;  // what waited for the client at the last deadline
   };
 
@@ -281,10 +286,12 @@ class Session final : public net::Mortal,
   void Linger() noexcept;
   void DropWork() noexcept;
   void Close() noexcept;
+  void AwaitSlowReader() noexcept;
   void OnDeadline(short what) noexcept;
 
   // What the phase works with, see work_.
   [[nodiscard]] bool has_partial() const noexcept { return phase_ == Phase::kHead && work_; }
+  [[nodiscard]] PartialHead& partial() const noexcept { return static_cast<PartialHead&>(*work_); }
   [[nodiscard]] std::unique_ptr<PartialHead> TakePartial() noexcept {
     return std::unique_ptr<PartialHead>(static_cast<PartialHead*>(work_.release()));
   }

@@ -213,6 +213,21 @@ TEST_F(BackendTlsTest, AHandshakeThatStallsIsLeftAtConnectTimeout) {
   EXPECT_TRUE(proxy.AwaitErr("why=\"no end of the handshake in connect_timeout\""));
 }
 
+// The content came with the head, and waits here while the backend takes its time.
+TEST_F(BackendTlsTest, AClientThatHasSentAllMayFinishBeforeTheHandshakeHas) {
+  RawBackend backend;
+  ProxyProcess proxy(Config{.backends = {backend.port()}, .pool = Tls()});
+  RawClient client(proxy.port());
+  client.Send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
+  client.FinishWrite();
+  Stream peer = backend.Accept();
+  EXPECT_FALSE(client.HasInput(Millis(500)));
+  peer.AcceptTls(tls);
+  EXPECT_EQ(peer.ReadRequest().body, "hello");
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(client.ReadResponse().status, 200);
+}
+
 TEST_F(BackendTlsTest, ResumesWithTheSameBackend) {
   TlsServer older{{.certificate = good, .max_version = TLS1_2_VERSION}};
   for (const TlsServer* server : {&older, &tls}) {

@@ -327,6 +327,106 @@ TEST(KeepAlive, OffMeansThatTheBackendIsToldSo) {
   }
 }
 
+// What waits to be served is no head that is not complete.
+TEST(KeepAlive, AClientThatReadsSlowlyGetsAllAnswers) {
+  constexpr int kRequests = 60;
+  constexpr std::size_t kSize = 60'000;
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.server = "keep_alive_timeout = \"300ms\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port(), {.small_buffers = true});
+  std::string requests;
+  for (int i = 0; i < kRequests; ++i) {
+    requests += kGet;
+  }
+  client.Send(requests);
+  Stream peer = backend.Accept();
+  const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(kSize) +
+                             "\r\n\r\n" + std::string(kSize, 'x');
+  const auto writer = std::async(std::launch::async, [&] {
+    for (int i = 0; i < kRequests; ++i) {
+      static_cast<void>(peer.ReadRequest());
+      peer.Send(answer);
+    }
+  });
+  for (int i = 0; i < kRequests; ++i) {
+    const HttpMessage got = client.ReadResponse();
+    ASSERT_EQ(got.status, 200) << i;
+    ASSERT_EQ(got.body.size(), kSize);
+    static_cast<void>(::poll(nullptr, 0, 20));  // the pace
+  }
+}
+
+TEST(KeepAlive, AHeadThatBeganBehindAnotherRequestHasItsOwnTime) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.server = "header_timeout = \"300ms\"\nkeep_alive_timeout = \"20s\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port());
+  client.Send(std::string(kGet) + "GET /half HT");
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send(kOk);
+  EXPECT_EQ(client.ReadResponse().status, 200);
+  const auto from = Now();
+  EXPECT_EQ(client.ReadResponse().status, 408);
+  EXPECT_LT(Now() - from, Millis(2000));
+}
+
+// RFC 9112 section 2.2: an empty line behind a request is not the start of another one.
+TEST(KeepAlive, AnEmptyLineIsNoHead) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.server = "header_timeout = \"100ms\"\nkeep_alive_timeout = \"400ms\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port());
+  client.Send(std::string(kGet) + "\r\n");
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send(kOk);
+  EXPECT_EQ(client.ReadResponse().status, 200);
+  client.ExpectEnd();  // idle for too long, and nothing to be said about it
+}
+
+// A backend that an idle connection has led to is not asked again as if its own had been stale.
+TEST(KeepAlive, OnlyAConnectionThatWasIdleIsStale) {
+  RawBackend first;
+  RawBackend second;
+  Config config = OneWorker(first);
+  config.backends = {first.port(), second.port()};
+  config.pool = "balance = \"round_robin\"\nkeep_alive.idle_timeout = \"30s\"\nslow_start = \"0s\"";
+  config.route = "retries = 1";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port());
+  client.Send(kGet);
+  const std::size_t home = AwaitAny({&first, &second});
+  RawBackend& other = home == 0 ? second : first;
+  Stream idle = (home == 0 ? first : second).Accept();
+  static_cast<void>(idle.ReadRequest());
+  idle.Send(kOk);
+  EXPECT_EQ(client.ReadResponse().body, "ok");
+  // In turn the other one is next, and then the first again.
+  client.Send(kGet);
+  {
+    Stream peer = other.Accept();
+    static_cast<void>(peer.ReadRequest());
+    peer.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+    EXPECT_EQ(client.ReadResponse().body, "ok");
+  }
+  client.Send(kGet);
+  static_cast<void>(idle.ReadRequest());
+  idle.Send("HTTP/1.1 200 OK\r\nConte");  // not stale: it has begun to answer
+  idle.Close();
+  {
+    Stream peer = other.Accept();
+    static_cast<void>(peer.ReadRequest());
+  }
+  EXPECT_EQ(client.ReadResponse().status, 502);
+  EXPECT_FALSE(other.HasConnection(Millis(50)));
+  EXPECT_EQ(proxy.Metric("sluice_backend_stale_total"), 0);
+}
+
 TEST(KeepAlive, AClientHasSoManyRequests) {
   RawBackend backend;
   Config config = OneWorker(backend);
@@ -383,6 +483,26 @@ TEST(ClientGone, TakesItsRequestWithIt) {
   }
 }
 
+TEST(ClientGone, OneThatHasFinishedGetsTheAnswersToAllThatItSentBefore) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend));
+  RawClient client(proxy.port());
+  const std::string half = "GET /half HTTP/1.1\r\nHo";
+  client.Send(std::string(kGet) + std::string(kGet) + std::string(kGet) + half);
+  client.FinishWrite();
+  Stream peer = backend.Accept();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(peer.ReadRequest().target, "/x");
+    peer.Send(kOk);
+    const HttpMessage answer = client.ReadResponse();
+    EXPECT_EQ(answer.body, "ok");
+    EXPECT_FALSE(answer.Has("Connection"));
+  }
+  const auto from = Now();
+  client.ExpectEnd();
+  EXPECT_LT(Now() - from, Millis(1000));
+}
+
 // Whatever it was that told of its leaving.
 TEST(ClientGone, IsWhatTheLogSaysInTheMiddleOfAStream) {
   RawBackend backend;
@@ -400,6 +520,20 @@ TEST(ClientGone, IsWhatTheLogSaysInTheMiddleOfAStream) {
   }
   static_cast<void>(peer.AwaitEnd());
   EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "client_gone");
+}
+
+// Whoever waits for a 100 Continue has not been asked for its content.
+TEST(ContentTimeout, IsNotOfAClientThatWasNotAskedForContent) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.route = "response_timeout = \"300ms\"";
+  ProxyProcess proxy(config);
+  for (const auto& [expect, status] : {std::pair("", 408), {"Expect: 100-continue\r\n", 504}}) {
+    RawClient client(proxy.port());
+    client.Send("POST / HTTP/1.1\r\nHost: a\r\n" + std::string(expect) +
+                "Content-Length: 5\r\n\r\n");
+    EXPECT_EQ(client.ReadResponse().status, status);
+  }
 }
 
 // The client has sent what there was room for, and is not to blame.
@@ -462,10 +596,11 @@ TEST(ClientGone, OneThatHasOnlyFinishedItsDirectionGetsWhatComesSoon) {
 // Neither side's kernel says anything of a peer that takes little by little what is there for it.
 constexpr auto kSlowly = Millis(2000);
 
-// Reads pieces at an even pace, about 0.8 MB/s, for kSlowly or until the stream ends.
+// Reads pieces at an even pace, about 100 kB/s, for kSlowly or until the stream ends. A kernel
+// tells of the room that this makes in steps of much more.
 std::size_t ReadSlowly(const Stream& stream) {
   std::size_t got = 0;
-  std::array<char, 16384> piece;
+  std::array<char, 2048> piece;
   for (const auto from = Now(); Now() - from < kSlowly;) {
     pollfd one{stream.fd(), POLLIN, 0};
     static_cast<void>(::poll(&one, 1, 100));
@@ -529,9 +664,9 @@ TEST(ClientGone, OneThatEndsInsideItsContentIsNotWaitedFor) {
   }
   client.Close();
   const auto from = Now();
-  static_cast<void>(ReadSlowly(peer));
-  EXPECT_LT(Now() - from, Millis(1000));
+  const auto reader = std::async(std::launch::async, [&] { return ReadSlowly(peer); });
   EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "client_gone");
+  EXPECT_LT(Now() - from, Millis(1000));
 }
 
 TEST(ResponseIdleTimeout, CutsAnAnswerThatStandsStillAndNoOther) {

@@ -399,6 +399,22 @@ TEST_F(LearnedAffinityTest, ASessionLastsAsLongAsItsEventStream) {
   EXPECT_EQ(Request(proxy, "POST", tokens[0]).message.status, 503);
 }
 
+// One request that is lost is not the end of the session that it was of.
+TEST_F(LearnedAffinityTest, ARequestThatFailsEndsNoSessionOfABackendThatDrains) {
+  ProxyProcess proxy(ConfigOf());
+  const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=60s").status, 202);
+  RawClient client(proxy.port());
+  client.Send("GET /chat?id=" + tokens[0] + " HTTP/1.1\r\nHost: a\r\n\r\n");
+  {
+    Stream backend = backends[0].Accept();
+    static_cast<void>(backend.ReadRequest());
+  }
+  EXPECT_EQ(client.ReadResponse().status, 502);
+  EXPECT_EQ(Request(proxy, "POST", tokens[0]).backend, 0U);
+  EXPECT_EQ(proxy.Metric("sluice_affinity_learned_picks_total{how=\"ended\"}"), 0);
+}
+
 TEST_F(LearnedAffinityTest, AStreamElsewhereEndsNoSession) {
   ProxyProcess proxy(ConfigOf());
   const std::vector<std::string> tokens = TeachOf(proxy, 0, 1);

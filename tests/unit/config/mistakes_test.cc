@@ -380,6 +380,13 @@ INSTANTIATE_TEST_SUITE_P(
               "token; allowed: 1008 (policy violation), or 4000 to 4999 ",
               "9: route[1].auth_expires_header: \"a:b\" is not the name of a header field; ",
               "10: route[1].auth_expires_code: 5000 does not tell a client "}},
+        Case{"DateIsNotARoutesToSay",
+             "[[route]]\npool = \"rest\"\nresponse_headers.add = { Date = \"today\" }\n"
+             "response_headers.remove = [\"date\"]\n",
+             {"3: route[0].response_headers.add.Date: \"Date\" tells when an answer was given, "
+              "which "
+              "is its giver's to say; allowed: any other field",
+              "4: route[0].response_headers.remove[0]: \"date\" tells when "}},
         Case{"CopiedAndAdded",
              "[[route]]\npool = \"rest\"\nauth = { url = \"http://a\", copy = [\"X-User\"] }\n"
              "request_headers.add = { \"x-USER\" = \"cfg\" }\n",
