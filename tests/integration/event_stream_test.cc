@@ -468,6 +468,21 @@ TEST(EventStreams, EndBetweenEventsWhenTheyAreOld) {
   EXPECT_EQ(s.ReadRest(), "lf\n\n");
 }
 
+// Its age is no reason to cut what a drain has begun to end, and gives time for.
+TEST(EventStreams, ThatADrainEndsKeepItsGraceWhenTheyAreOld) {
+  RawBackend backend;
+  Config config = StreamConfig({backend.port()}, "window = \"0s\"\ngrace = \"10s\"");
+  config.limits = "max_connection_age = \"1s\"";
+  ProxyProcess proxy(config);
+  EventStream s = Open(RawClient(proxy.port()), backend);
+  s.Send("data: ha");
+  EXPECT_EQ(s.Read(8), "data: ha");
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=0s&force=true").status, 202);
+  EXPECT_FALSE(s.client.HasInput(Millis(1300)));
+  s.Send("lf\n\ndata: never\n\n");
+  EXPECT_EQ(s.ReadRest(), "lf\n\n");
+}
+
 // It ends at once then, and there is nothing left that the deadline of its end could be about.
 TEST(EventStreams, ThatEndAtTheirAgeLeaveTheirConnectionInPeace) {
   RawBackend backend;

@@ -651,6 +651,47 @@ TEST(ClientGone, OneThatHasOnlyFinishedMayReadSlowly) {
   EXPECT_EQ(client.ReadToEnd().size(), size - got);
 }
 
+// Until the last byte, also when the exchange is over and nothing but a full kernel is in its way.
+TEST(SlowReader, GetsTheEndOfItsAnswer) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.server = "close_timeout = \"200ms\"";
+  config.limits = "out_buffer = \"16MiB\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port());
+  const std::size_t size = 9'000'000;
+  client.Send("GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
+            std::string(size, 'x'));
+  static_cast<void>(proxy.AwaitAccessLog(1));  // Sluice has all of it
+  EXPECT_EQ(client.ReadHead().status, 200);
+  const std::size_t got = ReadSlowly(client);
+  EXPECT_EQ(client.ReadToEnd().size(), size - got);
+}
+
+TEST(SlowReader, GetsAnAnswerWholeThoughTheNextOneBreaks) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.limits = "out_buffer = \"16MiB\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port(), {.small_buffers = true});
+  const std::size_t size = 7'000'000;
+  client.Send(std::string(kGet) + std::string(kGet));
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
+            std::string(size, 'x'));
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbroken");
+  peer.Reset();
+  proxy.AwaitMetric("sluice_backend_failures_total{reason=\"lost\"}", 1);
+  EXPECT_EQ(client.ReadResponse().body.size(), size);
+  EXPECT_EQ(client.ReadHead().status, 200);
+  EXPECT_EQ(client.ReadToEnd(), "broken");
+}
+
 // It has announced more than it has sent: the rest does not come any more.
 TEST(ClientGone, OneThatEndsInsideItsContentIsNotWaitedFor) {
   RawBackend backend;
