@@ -17,6 +17,10 @@ inline constexpr Millis kPatience{30'000};
 inline constexpr Millis kPatience{15'000};
 #endif
 
+// A deadline of Sluice may come so much early: it is counted from the beginning of the turn of the
+// loop that has set it.
+inline constexpr Millis kGrain{20};
+
 // What helpers throw when the peer does not do what the test expects of it. GoogleTest turns it
 // into a failure of the running test, so scenarios read from top to bottom without checks.
 class Failure : public std::runtime_error {
