@@ -95,8 +95,12 @@ std::optional<int> AwaitExit(pid_t pid, int pidfd, Deadline deadline) {
     return std::nullopt;
   }
   int raw = 0;
-  if (::waitpid(pid, &raw, 0) != pid) {
-    throw Failure("process " + std::to_string(pid) + " is not ours to wait for");
+  // A successor is the child of its predecessor until that is gone too, and then ours.
+  while (::waitpid(pid, &raw, 0) != pid) {
+    if ((errno != ECHILD && errno != EINTR) || deadline.passed()) {
+      throw Failure("process " + std::to_string(pid) + " is not ours to wait for");
+    }
+    ::poll(nullptr, 0, 10);
   }
   return WIFEXITED(raw) ? WEXITSTATUS(raw) : 128 + WTERMSIG(raw);
 }
