@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
+
+#include "proxy/http/head.h"
 
 namespace sluice::http {
 namespace {
@@ -36,7 +38,7 @@ struct DateParts {
   std::optional<unsigned> weekday;  // from Sunday on
   std::string_view day;
   std::string_view month;
-  std::optional<std::int64_t> year;
+  std::optional<std::uint64_t> year;
   std::string_view time;
 };
 
@@ -99,7 +101,7 @@ std::optional<WallTime> ParseRfc850Date(std::string_view text, WallTime now) noe
                   {},
                   rest.substr(12, 8)};
   const std::chrono::year_month_day today(std::chrono::floor<std::chrono::days>(now));
-  const int this_year = static_cast<int>(today.year());
+  const auto this_year = static_cast<std::uint64_t>(static_cast<int>(today.year()));
   parts.year = this_year - this_year % 100 + 100 + *digits;
   while (*parts.year > this_year + 50) {
     *parts.year -= 100;
@@ -118,16 +120,6 @@ std::optional<WallTime> ParseAsctimeDate(std::string_view text) noexcept {
 }
 
 }  // namespace
-
-std::optional<std::int64_t> ParseDigits(std::string_view text) noexcept {
-  const bool digits = !text.empty() && std::all_of(text.begin(), text.end(),
-                                                   [](char c) { return c >= '0' && c <= '9'; });
-  std::int64_t value = 0;
-  if (!digits || std::from_chars(text.data(), text.data() + text.size(), value).ec != std::errc()) {
-    return std::nullopt;
-  }
-  return value;
-}
 
 std::optional<WallTime> ParseDate(std::string_view text, WallTime now) noexcept {
   auto at = ParseFixdate(text);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,9 +12,6 @@ namespace sluice::http {
 
 // Of the wall clock.
 using WallTime = std::chrono::sys_time<std::chrono::milliseconds>;
-
-// Digits alone: no sign, no blank. Nothing when there is anything else, or too much for 64 bits.
-[[nodiscard]] std::optional<std::int64_t> ParseDigits(std::string_view text) noexcept;
 
 // An HTTP-date in any of its forms: "Sun, 06 Nov 1994 08:49:37 GMT", and the obsolete "Sunday,
 // 06-Nov-94 08:49:37 GMT", whose century follows from `now`, and "Sun Nov  6 08:49:37 1994". A date

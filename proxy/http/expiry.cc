@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "proxy/http/head.h"
+
 namespace sluice::http {
 namespace {
 
@@ -10,7 +12,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 std::optional<WallTime> ParseUnixTime(std::string_view text) noexcept {
-  constexpr std::int64_t kEndOf9999 = 253'402'300'799;
+  constexpr std::uint64_t kEndOf9999 = 253'402'300'799;
   const std::size_t point = text.find('.');
   const auto whole = ParseDigits(text.substr(0, point));
   if (!whole || *whole > kEndOf9999) {

@@ -219,18 +219,19 @@ std::optional<std::uint64_t> MaxForwards(const RequestHead& head) noexcept {
   if (found == head.fields.end()) {
     return std::nullopt;
   }
-  const std::string_view digits = found->value;
-  std::uint64_t count = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), count);
-  if (error != std::errc() || end != digits.data() + digits.size() ||
-      std::any_of(std::next(found), head.fields.end(), IsMaxForwards)) {
-    return std::nullopt;
-  }
-  return count;
+  const bool is_only = std::none_of(std::next(found), head.fields.end(), IsMaxForwards);
+  return is_only ? ParseDigits(found->value) : std::nullopt;
 }
 
 bool IsMaxForwards(const Field& field) noexcept {
   return field.id == FieldId::kOther && EqualsIgnoreCase(field.name, "Max-Forwards");
+}
+
+std::optional<std::uint64_t> ParseDigits(std::string_view text) noexcept {
+  std::uint64_t value = 0;
+  const char* const last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  return error == std::errc() && end == last ? std::optional(value) : std::nullopt;
 }
 
 std::string_view Trim(std::string_view text) noexcept {

@@ -153,6 +153,9 @@ void ForEachListElement(const Fields& fields, FieldId id, Visit&& visit);
 
 [[nodiscard]] bool IsMaxForwards(const Field& field) noexcept;
 
+// Digits alone: no sign, no blank. Nothing when there is anything else, or too much for 64 bits.
+[[nodiscard]] std::optional<std::uint64_t> ParseDigits(std::string_view text) noexcept;
+
 // `text` without leading and trailing spaces and tabs.
 [[nodiscard]] std::string_view Trim(std::string_view text) noexcept;
 

@@ -96,8 +96,7 @@ class Exchange final : public net::Mortal {
   [[nodiscard]] bool is_event_stream() const noexcept { return events_ != nullptr; }
   // `why`: a static word for the access log.
   void EndEventStream(std::string_view why) noexcept;
-  [[nodiscard]] bool is_ending_events() const noexcept { return end_events_; }
-  // When that was asked for first. REQUIRES: is_ending_events().
+  // When that was asked for first. REQUIRES: it was.
   [[nodiscard]] Instant end_begun() const noexcept { return end_begun_; }
 
   // For the access log. The content of the request and of its response, without framing:
@@ -147,7 +146,7 @@ class Exchange final : public net::Mortal {
   [[nodiscard]] std::string CookieToIssue() const;
   void CountPick(const balance::Pick& pick) noexcept;
   void TryNext() noexcept;
-  void FailUnreachable() noexcept;
+  void FailAtLast(const Failure& last) noexcept;
   [[nodiscard]] bool Connect() noexcept;
   [[nodiscard]] bool TakeIdle() noexcept;
   [[nodiscard]] bool IsStale() const noexcept;
@@ -164,6 +163,7 @@ class Exchange final : public net::Mortal {
                      Blame blame = Blame::kBackend) noexcept;
 
   // The rest is in exchange.cc.
+
   // The backend cannot be sent anything yet.
   [[nodiscard]] bool is_connecting() const noexcept {
     return state_ == State::kConnecting || state_ == State::kTls;

@@ -84,7 +84,7 @@ void Exchange::FailForWantOfBackend() noexcept {
     return;
   }
   if (admission_.learned && IsTried(*admission_.learned)) {
-    FailUnreachable();
+    FailAtLast(kUnreachable);
     return;
   }
   const Instant now = core_.services.loop.now();
@@ -93,7 +93,7 @@ void Exchange::FailForWantOfBackend() noexcept {
       core_.pool(facts_).backends.WhyNone(tried(), now, choosy ? Want::kHandshake : Want::kRequest);
   switch (why.cause) {
     case balance::Shortage::Cause::kOutOfService:
-      FailUnreachable();
+      FailAtLast(kUnreachable);
       break;
     case balance::Shortage::Cause::kFull:
       core_.services.block.rate_limited[metrics::Refused::kBackendFull].Add();
@@ -161,13 +161,13 @@ void Exchange::TryNext() noexcept {
       return;
     }
   }
-  FailUnreachable();
+  FailAtLast(kUnreachable);
 }
 
-// No further backend is left to be tried. One that was reached is told apart from none.
-void Exchange::FailUnreachable() noexcept {
-  const Failure& told = unanswered_ ? kUnanswered : kUnreachable;
-  Fail(told, unanswered_ ? UpgradeOutcome::kBackendError : UpgradeOutcome::kNoBackend);
+// No further backend is tried. One that was reached is told apart from none.
+void Exchange::FailAtLast(const Failure& last) noexcept {
+  const Failure& told = unanswered_ && last.status == 503 ? kUnanswered : last;
+  Fail(told, told.status == 503 ? UpgradeOutcome::kNoBackend : UpgradeOutcome::kBackendError);
 }
 
 // Begins a connection to the backend that was taken. False when that fails at once, which then has
@@ -371,13 +371,7 @@ void Exchange::AttemptFailed(BackendFailure why, const Failure& told, Blame blam
     TryNext();
     return;
   }
-  if (unanswered_ && told.status == 503) {
-    FailUnreachable();
-    return;
-  }
-  const UpgradeOutcome outcome =
-      told.status == 503 ? UpgradeOutcome::kNoBackend : UpgradeOutcome::kBackendError;
-  Fail(told, outcome);
+  FailAtLast(told);
 }
 
 }  // namespace sluice::session

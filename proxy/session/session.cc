@@ -917,9 +917,7 @@ void Session::Drain() noexcept {
       break;
     case Phase::kExchange:
       exchange().Drain(!handed_over);
-      if (lasting()) {
-        exchange().EndEventStream(metrics::Name(metrics::OwnClose::kDrain));
-      }
+      CloseInOrder(metrics::OwnClose::kDrain);
       break;
     case Phase::kRelay:
       CloseInOrder(metrics::OwnClose::kDrain);

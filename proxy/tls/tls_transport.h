@@ -37,6 +37,7 @@ struct SharedBuffers {
   // What one read may decrypt besides what it receives: the largest record (RFC 8446 section 5.2)
   // may be waiting inside OpenSSL.
   static constexpr std::size_t kInside = 17 * 1024;
+  static_assert(kIn + kInside <= net::Transport::kMostBuffered);
 
   // Counts seconds, coarsely; its owner does. Tells a stream that pauses without a look at a clock.
   std::uint8_t second = 0;

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -455,17 +456,25 @@ TEST(EventStreamsOfABackend, AreAnswered503WhenItIsDown) {
 
 // Age.
 
+// A stream whose age comes in the middle of an event, which it is to finish; `meanwhile` happens
+// before that.
+void ExpectTheEventToBeFinished(
+    ProxyProcess& proxy, RawBackend& backend, const std::function<void()>& meanwhile = [] {}) {
+  EventStream s = Open(RawClient(proxy.port()), backend);
+  s.Send("data: ha");
+  EXPECT_EQ(s.Read(8), "data: ha");
+  meanwhile();
+  EXPECT_FALSE(s.client.HasInput(Millis(1300)));
+  s.Send("lf\n\ndata: never\n\n");
+  EXPECT_EQ(s.ReadRest(), "lf\n\n");
+}
+
 TEST(EventStreams, EndBetweenEventsWhenTheyAreOld) {
   RawBackend backend;
   Config config = StreamConfig({backend.port()}, "window = \"0s\"");
   config.limits = "max_connection_age = \"1s\"";
   ProxyProcess proxy(config);
-  EventStream s = Open(RawClient(proxy.port()), backend);
-  s.Send("data: ha");
-  EXPECT_EQ(s.Read(8), "data: ha");
-  EXPECT_FALSE(s.client.HasInput(Millis(1300)));
-  s.Send("lf\n\ndata: never\n\n");
-  EXPECT_EQ(s.ReadRest(), "lf\n\n");
+  ExpectTheEventToBeFinished(proxy, backend);
 }
 
 // Its age is no reason to cut what a drain has begun to end, and gives time for.
@@ -474,13 +483,9 @@ TEST(EventStreams, ThatADrainEndsKeepItsGraceWhenTheyAreOld) {
   Config config = StreamConfig({backend.port()}, "window = \"0s\"\ngrace = \"10s\"");
   config.limits = "max_connection_age = \"1s\"";
   ProxyProcess proxy(config);
-  EventStream s = Open(RawClient(proxy.port()), backend);
-  s.Send("data: ha");
-  EXPECT_EQ(s.Read(8), "data: ha");
-  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=0s&force=true").status, 202);
-  EXPECT_FALSE(s.client.HasInput(Millis(1300)));
-  s.Send("lf\n\ndata: never\n\n");
-  EXPECT_EQ(s.ReadRest(), "lf\n\n");
+  ExpectTheEventToBeFinished(proxy, backend, [&] {
+    EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=0s&force=true").status, 202);
+  });
 }
 
 // It ends at once then, and there is nothing left that the deadline of its end could be about.

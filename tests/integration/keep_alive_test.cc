@@ -41,6 +41,20 @@ HttpMessage Serve(RawClient& client, Stream& peer, std::string_view request = kG
   return client.ReadResponse();
 }
 
+// A first request, with what `behind` it comes in the same packet, is answered. Returns the
+// backend's end.
+Stream ServeFirst(RawClient& client, RawBackend& backend, const std::string& behind = {}) {
+  client.Send(std::string(kGet) + behind);
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send(kOk);
+  const HttpMessage answer = client.ReadResponse();
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body, "ok");
+  EXPECT_FALSE(answer.Has("Connection"));
+  return peer;
+}
+
 class KeepAliveTest : public testing::Test {
  protected:
   // A first request has been answered, and its connection was left.
@@ -364,11 +378,7 @@ TEST(KeepAlive, AHeadThatBeganBehindAnotherRequestHasItsOwnTime) {
   config.server = "header_timeout = \"300ms\"\nkeep_alive_timeout = \"20s\"";
   ProxyProcess proxy(config);
   RawClient client(proxy.port());
-  client.Send(std::string(kGet) + "GET /half HT");
-  Stream peer = backend.Accept();
-  static_cast<void>(peer.ReadRequest());
-  peer.Send(kOk);
-  EXPECT_EQ(client.ReadResponse().status, 200);
+  const Stream peer = ServeFirst(client, backend, "GET /half HT");
   const auto from = Now();
   EXPECT_EQ(client.ReadResponse().status, 408);
   EXPECT_LT(Now() - from, Millis(2000));
@@ -381,11 +391,7 @@ TEST(KeepAlive, AnEmptyLineIsNoHead) {
   config.server = "header_timeout = \"100ms\"\nkeep_alive_timeout = \"400ms\"";
   ProxyProcess proxy(config);
   RawClient client(proxy.port());
-  client.Send(std::string(kGet) + "\r\n");
-  Stream peer = backend.Accept();
-  static_cast<void>(peer.ReadRequest());
-  peer.Send(kOk);
-  EXPECT_EQ(client.ReadResponse().status, 200);
+  const Stream peer = ServeFirst(client, backend, "\r\n");
   client.ExpectEnd();  // idle for too long, and nothing to be said about it
 }
 
@@ -400,9 +406,9 @@ TEST(KeepAlive, OnlyAConnectionThatWasIdleIsStale) {
   ProxyProcess proxy(config);
   RawClient client(proxy.port());
   client.Send(kGet);
-  const std::size_t home = AwaitAny({&first, &second});
-  RawBackend& other = home == 0 ? second : first;
-  Stream idle = (home == 0 ? first : second).Accept();
+  const bool is_first = AwaitAny({&first, &second}) == 0;
+  RawBackend& other = is_first ? second : first;
+  Stream idle = (is_first ? first : second).Accept();
   static_cast<void>(idle.ReadRequest());
   idle.Send(kOk);
   EXPECT_EQ(client.ReadResponse().body, "ok");
@@ -433,11 +439,7 @@ TEST(KeepAlive, AClientHasSoManyRequests) {
   config.server = "keep_alive_requests = 2";
   ProxyProcess proxy(config);
   RawClient client(proxy.port());
-  client.Send(kGet);
-  Stream peer = backend.Accept();
-  static_cast<void>(peer.ReadRequest());
-  peer.Send(kOk);
-  EXPECT_FALSE(client.ReadResponse().Has("Connection"));
+  Stream peer = ServeFirst(client, backend);
   const HttpMessage last = Serve(client, peer);
   EXPECT_EQ(last.Field("Connection"), "close");
   client.ExpectEnd();
