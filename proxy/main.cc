@@ -127,7 +127,7 @@ int Check(const std::string& path) {
 
 // `arguments` are those of the process: a successor is started with them.
 int Run(const std::string& path, std::vector<std::string> arguments) {
-  // A signal that comes while this process starts waits for Server::Run, which unblocks them.
+  // A signal that comes while this process starts waits for Server::Run, which reads them.
   sigset_t early;
   sigemptyset(&early);
   sigaddset(&early, SIGHUP);

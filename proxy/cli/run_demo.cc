@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "proxy/base/blocked_signals.h"
 #include "proxy/cli/exit_status.h"
 #include "proxy/config/load.h"
 #include "proxy/demo/echo_server.h"
@@ -83,13 +84,8 @@ class Backends {
   }
 
   void Start() {
-    // Signals are the control thread's.
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
+    const BlockedSignals blocked;  // they are the control thread's
     thread_ = std::thread([this] { loop_.Run(); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   ~Backends() {

@@ -9,6 +9,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "proxy/base/blocked_signals.h"
+
 namespace sluice::log {
 namespace {
 
@@ -177,6 +179,7 @@ AccessLog::AccessLog(AccessFormat format, std::size_t queue, bool keep_query)
   if (format_ == AccessFormat::kOff) {
     return;
   }
+  const BlockedSignals blocked;  // they are the control thread's
   pool_ = std::make_shared<spdlog::details::thread_pool>(queue, 1);
   auto sink = std::make_shared<spdlog::sinks::stdout_sink_mt>();
   logger_ = std::make_shared<spdlog::async_logger>("access", std::move(sink), pool_,

@@ -199,7 +199,7 @@ std::optional<std::string> Server::ReasonAgainstTakeover() const {
   return std::nullopt;
 }
 
-void Server::OnTakeoverSignal(short) noexcept {
+void Server::OnTakeoverSignal() noexcept {
   auto reason = ReasonAgainstTakeover();
   if (!reason && giver_->busy()) {
     reason = "another takeover is under way";
@@ -229,7 +229,7 @@ void Server::OnTakeoverSignal(short) noexcept {
   }
 }
 
-void Server::OnChildSignal(short) noexcept {
+void Server::OnChildSignal() noexcept {
   int status = 0;
   if (child_ != 0 && ::waitpid(child_, &status, WNOHANG) == child_) {
     spdlog::warn("the successor has ended pid={} status={}", child_,

@@ -3,9 +3,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -276,19 +279,27 @@ LocalPtr<const session::View> Server::MakeView(std::size_t worker,
   return LocalPtr<const session::View>(view.release());
 }
 
-Result<void> Server::Run() {
-  // Signals are the control thread's: the workers start with them blocked.
-  sigset_t blocked;
-  sigemptyset(&blocked);
+// From here on signals are read by the control thread's loop. They stay blocked, in the threads that
+// start from here on too: no handler runs anywhere, so none can come at a wrong moment.
+Result<void> Server::OpenSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD}) {
-    sigaddset(&blocked, signal);
+    sigaddset(&signals, signal);
   }
-  pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
-  term_event_.Add<&Server::OnStopSignal>(loop_.base(), SIGTERM, EV_SIGNAL | EV_PERSIST, this);
-  int_event_.Add<&Server::OnStopSignal>(loop_.base(), SIGINT, EV_SIGNAL | EV_PERSIST, this);
-  hup_event_.Add<&Server::OnReloadSignal>(loop_.base(), SIGHUP, EV_SIGNAL | EV_PERSIST, this);
-  usr2_event_.Add<&Server::OnTakeoverSignal>(loop_.base(), SIGUSR2, EV_SIGNAL | EV_PERSIST, this);
-  child_event_.Add<&Server::OnChildSignal>(loop_.base(), SIGCHLD, EV_SIGNAL | EV_PERSIST, this);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signals_ = UniqueFd(::signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (!signals_.valid()) {
+    return SysErr("cannot receive signals", errno);
+  }
+  signal_event_.Add<&Server::OnSignal>(loop_.base(), signals_.get(), EV_READ | EV_PERSIST, this);
+  return {};
+}
+
+Result<void> Server::Run() {
+  if (auto opened = OpenSignals(); !opened) {
+    return opened;
+  }
   running_ = workers_.size();
   for (const auto& worker : workers_) {
     threads_.emplace_back([this, one = worker.get()] {
@@ -300,8 +311,6 @@ Result<void> Server::Run() {
       });
     });
   }
-  pthread_sigmask(SIG_UNBLOCK, &blocked, nullptr);
-
   ticket_timer_.Arm<&Server::OnTicketTimer>(loop_.base(), kTicketLife, this);
   // Before anything else is told: whoever waits for this process may rely on the old one's end.
   Result<void> taken = FinishTakeover();
@@ -345,7 +354,27 @@ void Server::Announce() {
 
 // Signals.
 
-void Server::OnStopSignal(short) noexcept {
+void Server::OnSignal(short) noexcept {
+  signalfd_siginfo signal{};
+  while (::read(signals_.get(), &signal, sizeof(signal)) == sizeof(signal)) {
+    switch (signal.ssi_signo) {
+      case SIGHUP:
+        ReloadConfig();
+        break;
+      case SIGUSR2:
+        OnTakeoverSignal();
+        break;
+      case SIGCHLD:
+        OnChildSignal();
+        break;
+      default:
+        OnStopSignal();
+        break;
+    }
+  }
+}
+
+void Server::OnStopSignal() noexcept {
   if (!draining_) {
     StartProcessDrain();
     return;
@@ -360,10 +389,6 @@ void Server::OnStopSignal(short) noexcept {
   for (const auto& worker : workers_) {
     worker->Hurry(kHurry);
   }
-}
-
-void Server::OnReloadSignal(short) noexcept {
-  ReloadConfig();
 }
 
 void Server::OnTicketTimer(short) noexcept {

@@ -84,8 +84,9 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   [[nodiscard]] metrics::ProcessStatus ProcessStatus() const;
   [[nodiscard]] drain::DrainOptions DrainOptionsOf(const config::Drain& drain) const;
 
-  void OnStopSignal(short what) noexcept;
-  void OnReloadSignal(short what) noexcept;
+  [[nodiscard]] Result<void> OpenSignals();
+  void OnSignal(short what) noexcept;
+  void OnStopSignal() noexcept;
   void OnTicketTimer(short what) noexcept;
   void OnWatchdogTimer(short what) noexcept;
   // `whole`: of the whole process.
@@ -111,8 +112,8 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   [[nodiscard]] Result<std::vector<PassedSocket>> TakeOffer();
   [[nodiscard]] Result<void> ServeTakeover();
   [[nodiscard]] Result<void> FinishTakeover();
-  void OnTakeoverSignal(short what) noexcept;
-  void OnChildSignal(short what) noexcept;
+  void OnTakeoverSignal() noexcept;
+  void OnChildSignal() noexcept;
   void OnChildTimer(short what) noexcept;
   void OwnTakeoverSocket();
   void OnPredecessor(short what) noexcept;
@@ -166,11 +167,8 @@ class Server final : private admin::Operations, private takeover::GiverSink {
   UniqueFd admin_socket_;
   std::shared_ptr<const tls::ServerContext> admin_tls_;  // null: plain
   std::unique_ptr<admin::AdminServer> admin_;
-  net::Event term_event_;
-  net::Event int_event_;
-  net::Event hup_event_;
-  net::Event usr2_event_;
-  net::Event child_event_;
+  UniqueFd signals_;  // signalfd(2)
+  net::Event signal_event_;
   net::Timer child_timer_;
   net::Timer ticket_timer_;
   net::Timer watchdog_timer_;
