@@ -84,7 +84,8 @@ std::string ThreadStates(pid_t pid) {
   return text;
 }
 
-// Reaps the process; nothing when it still runs at the deadline.
+// Reaps the process; nothing when it still runs at the deadline. -1, and a failure, when another
+// one has reaped it: this is called by destructors too.
 std::optional<int> AwaitExit(pid_t pid, int pidfd, Deadline deadline) {
   pollfd one{pidfd, POLLIN, 0};
   int ready = 0;
@@ -98,7 +99,8 @@ std::optional<int> AwaitExit(pid_t pid, int pidfd, Deadline deadline) {
   // A successor is the child of its predecessor until that is gone too, and then ours.
   while (::waitpid(pid, &raw, 0) != pid) {
     if ((errno != ECHILD && errno != EINTR) || deadline.passed()) {
-      throw Failure("process " + std::to_string(pid) + " is not ours to wait for");
+      ADD_FAILURE() << "process " << pid << " is not ours to wait for";
+      return -1;
     }
     ::poll(nullptr, 0, 10);
   }
@@ -341,16 +343,12 @@ void ProxyProcess::Configure(const std::string& config_text) const {
 Predecessor ProxyProcess::TakeOver() {
   // A successor is the child of a process that ends: it becomes ours, so that it can be waited for.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  Predecessor before(pid_, std::move(pidfd_));
-  before.Signal(SIGUSR2);
-  try {
-    AwaitReady(before.pid(), -1);
-  } catch (...) {
-    pidfd_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
-    throw;
-  }
+  const pid_t before = pid_;
+  Signal(SIGUSR2);
+  AwaitReady(before, -1);
+  Predecessor predecessor(before, std::move(pidfd_));
   pidfd_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
-  return before;
+  return predecessor;
 }
 
 std::uint16_t ProxyProcess::port(const std::string& listener) const {
