@@ -61,6 +61,12 @@ constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
 constexpr std::string_view kClientGone = "client_gone";
 
+// What such an answer is about may be the request as well as the backend: it is neither a success
+// nor a failure of the backend.
+bool IsUnavailable(int status) noexcept {
+  return status >= 502 && status <= 504;
+}
+
 }  // namespace
 
 void Exchange::Begin(const http::RequestHead& head, Admission admission,
@@ -368,13 +374,7 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
     }
     return;
   }
-  // What such an answer is about may be the request as well as the backend: it is neither a success
-  // nor a failure of the backend.
-  const bool unavailable = head.status >= 502 && head.status <= 504;
-  if (!unavailable) {
-    core_.NoteSuccess(facts_);
-  }
-  if (upgrade_ && unavailable) {
+  if (upgrade_ && IsUnavailable(head.status)) {
     core_.backend_block(facts_).failures[BackendFailure::kStatus].Add();
     if (MayRetry(BackendFailure::kStatus) && ChooseBackend().has_value()) {
       core_.DropBackend();
@@ -390,6 +390,7 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
     ArmTimer();
   }
   state_ = State::kResponse;
+  earlier_pending_ = core_.client.pending();
   facts_.status = static_cast<std::uint16_t>(head.status);
   response_framing_ = head.framing;
   response_left_ = head.content_length;
@@ -415,11 +416,13 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
   }
   if (IsEndlessEventStream(head)) {
     core_.client.Write(AsBytes(std::exchange(out, {})));
+    NoteGoodAnswer();
     events_ = std::make_unique<http::EventBoundary>();
     sink_.OnEventStream();
   }
   if (head.framing == Framing::kNone ||
       (head.framing == Framing::kLength && head.content_length == 0)) {
+    NoteGoodAnswer();
     core_.client.Write(AsBytes(out));
     FinishResponse(rest.empty() ? Ended::kInOrder : Ended::kOtherwise);
   } else {
@@ -427,6 +430,13 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
     if (state_ == State::kResponse) {
       ArmTimer();  // by response_idle_timeout
     }
+  }
+}
+
+// The answer has begun, and is none that another backend is asked for after all.
+void Exchange::NoteGoodAnswer() noexcept {
+  if (!IsUnavailable(facts_.status)) {
+    core_.NoteSuccess(facts_);
   }
 }
 
@@ -535,6 +545,9 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
       core_.client.Write(AsBytes(out));
     }
   }
+  if (!has_begun) {
+    NoteGoodAnswer();
+  }
   if (core_.client.write_failed()) {
     GiveUpForClient();
     return;
@@ -545,7 +558,9 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
   } else if (core_.IsFull(core_.client)) {
     core_.route_block(facts_).backpressure_pauses[Index(Side::kBackend)].Add();
     core_.backend->PauseRead(net::Pause::kPeerFull);
-    in_flight_ = BytesInFlight();
+    if (std::exchange(in_flight_, BytesInFlight()) == 0) {
+      ArmTimer();  // from here on it looks
+    }
   }
 }
 
@@ -587,6 +602,9 @@ void Exchange::OnWritable(Side side) noexcept {
   }
   net::Conn& conn = core_.conn(side);
   progress_ = core_.services.loop.now();
+  if (side == Side::kClient) {
+    earlier_pending_ = std::min(earlier_pending_, conn.pending());
+  }
   if (side == Side::kClient && conn.write_failed()) {
     if (upgrade_) {
       CountUpgrade(UpgradeOutcome::kClientGone);
@@ -797,6 +815,10 @@ void Exchange::ArmTimer() noexcept {
   if (MayEndUnseen()) {
     due = std::min(due, core_.services.loop.now() + kLookInterval);
   }
+  if (in_flight_ > 0) {
+    // Only a look tells when it has moved last.
+    due = std::min(due, core_.services.loop.now() + std::max(Patience() / 4, Millis(1)));
+  }
   core_.timer.Arm<&Exchange::OnTimer>(
       core_.services.loop.base(), std::chrono::ceil<Millis>(due - core_.services.loop.now()), this);
 }
@@ -813,6 +835,7 @@ void Exchange::OnTimer(short) noexcept {
   } else if (MayEndUnseen()) {
     LookAfterClient();
   } else {
+    static_cast<void>(in_flight_ > 0 && HasMovedOn());
     ArmTimer();
   }
 }

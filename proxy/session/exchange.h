@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -98,6 +99,11 @@ class Exchange final : public net::Mortal {
   void EndEventStream(std::string_view why) noexcept;
   // When that was asked for first. REQUIRES: it was.
   [[nodiscard]] Instant end_begun() const noexcept { return end_begun_; }
+
+  // Whole answers to earlier requests may wait in front of what there is of this one.
+  [[nodiscard]] bool may_stand_behind_others() const noexcept {
+    return earlier_pending_ > 0;
+  }
 
   // For the access log. The content of the request and of its response, without framing:
   [[nodiscard]] std::uint64_t bytes_in() const noexcept { return bytes_in_; }
@@ -182,6 +188,7 @@ class Exchange final : public net::Mortal {
   void OnClientEnd(bool broken) noexcept;
 
   void TakeFromBackend(Bytes bytes) noexcept;
+  void NoteGoodAnswer() noexcept;
   void OnResponseHead(const http::ResponseHead& head, Bytes rest) noexcept;
   void AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcept;
   // `out`: what goes to the client before it, in the same write.
@@ -255,6 +262,8 @@ class Exchange final : public net::Mortal {
   std::unique_ptr<TokenLesson> lesson_;          // of a response that may hand out a token
   http::ChunkedDecoder response_chunks_;
   std::uint64_t response_left_ = 0;
+  // No more than this of earlier answers waits for the client.
+  std::size_t earlier_pending_ = std::numeric_limits<std::size_t>::max();
   http::Framing response_framing_ = http::Framing::kNone;
 
   std::uint64_t bytes_in_ = 0;

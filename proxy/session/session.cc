@@ -469,6 +469,9 @@ void Session::TakeHead(Bytes bytes) noexcept {
     }
   }
   serving_ = false;
+  if (phase_ == Phase::kHead && !has_partial() && core_.client.read_ended()) {
+    Linger();  // that was all
+  }
 }
 
 void Session::KeepHead(Bytes bytes) noexcept {
@@ -722,8 +725,7 @@ void Session::BeginExchange(const http::RequestHead& head, const ForwardFacts& f
 bool Session::IsReusable(const http::RequestHead& head, int status) const noexcept {
   // Content that nobody will read would be taken for the next request.
   return head.keep_alive && head.minor_version == 1 && !http::HasContent(head) && status != 400 &&
-         !ending_ && !IsLastRequest() && !core_.client.read_ended() &&
-         KeepsAlive(core_.services.intake);
+         !ending_ && !IsLastRequest() && KeepsAlive(core_.services.intake);
 }
 
 // Answers a request that goes no further. True when the connection may carry another one.
@@ -829,9 +831,9 @@ void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
 void Session::TakeHeld(const std::string& held) noexcept {
   if (!held.empty()) {
     KeepHead(AsBytes(held));
-    if (!serving_) {
-      TakeHead({});
-    }
+  }
+  if (!serving_) {
+    TakeHead({});
   }
 }
 
@@ -855,9 +857,10 @@ void Session::OnExchangeBroken() noexcept {
   if (exchange().ends_with_connection()) {
     core_.client.Abort();  // an end in order would make what there is of the answer the whole
   }
+  const bool earlier_wait = exchange().may_stand_behind_others();
   DropWork();
-  if (core_.client.open() && core_.client.pending() > 0 && !forced_) {
-    Linger();  // what waits may be answers to earlier requests, and whole
+  if (earlier_wait && core_.client.open() && core_.client.pending() > 0 && !forced_) {
+    Linger();
   } else {
     Close();
   }
@@ -1093,11 +1096,11 @@ void Session::Close() noexcept {
 }
 
 // Whole requests wait here because the client does not read its answers. It is waited for as long
-// as it takes something now and then.
+// as it takes something now and then. What is written is its own: it gets that in any case.
 void Session::AwaitSlowReader() noexcept {
   const std::size_t untaken = core_.client.unacknowledged();
   if (!has_partial() || untaken >= partial().untaken) {
-    Close();
+    Linger();
     return;
   }
   partial().untaken = untaken;

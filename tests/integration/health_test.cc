@@ -396,6 +396,22 @@ TEST(Ejection, KeepsNewSessionsAwayAfterBadAnswersInARow) {
   EXPECT_EQ(proxy.Metric(Of("backend_ejected", 0)), 0) << "the pool has nobody else";
 }
 
+// An answer that is malformed from its first piece on is none, however good its head is.
+TEST(Ejection, CountsAnswersWhoseContentIsMalformed) {
+  AnsweringBackend bad([](const HttpMessage&) {
+    return std::string("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
+  });
+  ProxyProcess proxy(Config{.backends = {bad.port(), bad.port()},
+                            .pool = Ejecting("failures = 3, ejection_time = \"1m\"")});
+  const Deadline deadline;
+  while (proxy.Metric("sluice_backend_ejected") == 0 && !deadline.passed()) {
+    RawClient client(proxy.port());
+    client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    EXPECT_EQ(client.ReadResponse().status, 502);
+  }
+  EXPECT_EQ(proxy.Metric("sluice_backend_ejected"), 1);
+}
+
 TEST(Ejection, LastsLongerEachTimeAndEndsByItself) {
   AnsweringBackend bad(WrongAccept);
   EchoBackend good;

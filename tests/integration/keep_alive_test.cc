@@ -2,10 +2,7 @@
 // mix up anything by it; connections of clients are kept within limits, and a client that has left
 // takes its request with it.
 #include <poll.h>
-#include <sys/socket.h>
 
-#include <array>
-#include <cerrno>
 #include <future>
 #include <string>
 #include <vector>
@@ -455,7 +452,7 @@ TEST(KeepAlive, AClientHasSoManyRequests) {
 }
 
 // Until nobody on the way takes anything any more.
-void SendAllThereIsRoomFor(RawClient& client) {
+void SendAllThereIsRoomFor(Stream& client) {
   const std::string piece(65536, 'x');
   while (client.HasRoom(Millis(100))) {
     static_cast<void>(client.SendSome(piece));
@@ -500,6 +497,25 @@ TEST(ClientGone, OneThatHasFinishedGetsTheAnswersToAllThatItSentBefore) {
     EXPECT_EQ(answer.body, "ok");
     EXPECT_FALSE(answer.Has("Connection"));
   }
+  const auto from = Now();
+  client.ExpectEnd();
+  EXPECT_LT(Now() - from, Millis(1000));
+}
+
+// Also behind an answer that is Sluice's own, and in front of an empty line, which is no head.
+TEST(ClientGone, OneThatHasFinishedIsNotKept) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.route = "path = \"/x\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port());
+  client.Send("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n" + std::string(kGet) + "\r\n");
+  client.FinishWrite();
+  EXPECT_EQ(client.ReadResponse().status, 404);
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send(kOk);
+  EXPECT_EQ(client.ReadResponse().body, "ok");
   const auto from = Now();
   client.ExpectEnd();
   EXPECT_LT(Now() - from, Millis(1000));
@@ -596,25 +612,6 @@ TEST(ClientGone, OneThatHasOnlyFinishedItsDirectionGetsWhatComesSoon) {
 }
 
 // Neither side's kernel says anything of a peer that takes little by little what is there for it.
-constexpr auto kSlowly = Millis(2000);
-
-// Reads pieces at an even pace, about 100 kB/s, for kSlowly or until the stream ends. A kernel
-// tells of the room that this makes in steps of much more.
-std::size_t ReadSlowly(const Stream& stream) {
-  std::size_t got = 0;
-  std::array<char, 2048> piece;
-  for (const auto from = Now(); Now() - from < kSlowly;) {
-    pollfd one{stream.fd(), POLLIN, 0};
-    static_cast<void>(::poll(&one, 1, 100));
-    const ssize_t count = ::recv(stream.fd(), piece.data(), piece.size(), MSG_DONTWAIT);
-    if (count == 0 || (count < 0 && errno != EAGAIN)) {
-      break;
-    }
-    got += count > 0 ? static_cast<std::size_t>(count) : 0;
-    static_cast<void>(::poll(nullptr, 0, 20));  // the pace
-  }
-  return got;
-}
 
 TEST(ClientGone, OneThatHasOnlyFinishedWaitsForABackendThatReadsSlowly) {
   RawBackend backend;
@@ -626,7 +623,7 @@ TEST(ClientGone, OneThatHasOnlyFinishedWaitsForABackendThatReadsSlowly) {
   static_cast<void>(peer.ReadHead());
   client.Send(std::string(size, 'x'));
   client.FinishWrite();
-  std::size_t got = ReadSlowly(peer);
+  std::size_t got = peer.ReadSlowly().size();
   while (got < size) {
     got += peer.ReadSome().size();
   }
@@ -649,7 +646,7 @@ TEST(ClientGone, OneThatHasOnlyFinishedMayReadSlowly) {
               std::string(size, 'x'));
   });
   EXPECT_EQ(client.ReadHead().status, 200);
-  const std::size_t got = ReadSlowly(client);
+  const std::size_t got = client.ReadSlowly().size();
   EXPECT_EQ(client.ReadToEnd().size(), size - got);
 }
 
@@ -669,7 +666,7 @@ TEST(SlowReader, GetsTheEndOfItsAnswer) {
             std::string(size, 'x'));
   static_cast<void>(proxy.AwaitAccessLog(1));  // Sluice has all of it
   EXPECT_EQ(client.ReadHead().status, 200);
-  const std::size_t got = ReadSlowly(client);
+  const std::size_t got = client.ReadSlowly().size();
   EXPECT_EQ(client.ReadToEnd().size(), size - got);
 }
 
@@ -694,6 +691,54 @@ TEST(SlowReader, GetsAnAnswerWholeThoughTheNextOneBreaks) {
   EXPECT_EQ(client.ReadToEnd(), "broken");
 }
 
+// It stands still for longer than it is waited for. What it has sent on is in nobody's way then: a
+// reset for it would cost answers that are written.
+TEST(SlowReader, ThatStandsStillGetsWhatIsWritten) {
+  constexpr std::size_t kSize = 15'000;
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.server = "keep_alive_timeout = \"200ms\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port(), {.small_buffers = true});
+  std::string requests;
+  for (int i = 0; i < 1500; ++i) {
+    requests += kGet;
+  }
+  client.Send(requests);
+  Stream peer = backend.Accept();
+  const auto writer = std::async(std::launch::async, [&] {
+    const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(kSize) +
+                               "\r\n\r\n" + std::string(kSize, 'x');
+    while (peer.HasInput(Millis(2000)) && !peer.ReadSome().empty()) {
+      peer.Send(answer);  // they come one by one
+    }
+  });
+  writer.wait();
+  const std::size_t served = proxy.AccessLog().size();
+  EXPECT_GT(served, 10U);
+  for (std::size_t i = 0; i < served; ++i) {
+    ASSERT_EQ(client.ReadResponse().body.size(), kSize) << i << " of " << served;
+  }
+  client.ExpectEnd();
+}
+
+// Nothing of an earlier answer waits, so there is nothing to wait for.
+TEST(SlowReader, IsNotWaitedForWhenItsAnswerBreaks) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.route = "response_idle_timeout = \"300ms\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port(), {.small_buffers = true});
+  client.Send(kGet);
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+  SendAllThereIsRoomFor(peer);
+  const auto from = Now();
+  proxy.AwaitMetric("sluice_connections_open{side=\"client\"}", 0);
+  EXPECT_LT(Now() - from, Millis(5000));
+}
+
 // It has announced more than it has sent: the rest does not come any more.
 TEST(ClientGone, OneThatEndsInsideItsContentIsNotWaitedFor) {
   RawBackend backend;
@@ -707,7 +752,7 @@ TEST(ClientGone, OneThatEndsInsideItsContentIsNotWaitedFor) {
   }
   client.Close();
   const auto from = Now();
-  const auto reader = std::async(std::launch::async, [&] { return ReadSlowly(peer); });
+  const auto reader = std::async(std::launch::async, [&] { return peer.ReadSlowly(); });
   EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "client_gone");
   EXPECT_LT(Now() - from, Millis(1000));
 }
@@ -731,6 +776,24 @@ TEST(ResponseIdleTimeout, CutsAnAnswerThatStandsStillAndNoOther) {
     EXPECT_EQ(client.ReadSome(), "x");
   }
   peer.ExpectEnd();
+}
+
+// The time counts from when the last byte moved, which only a look into the kernel tells.
+TEST(ResponseIdleTimeout, OfAClientThatReadsNothingIsNotTwiceAsLong) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.route = "response_idle_timeout = \"2s\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port(), {.small_buffers = true});
+  client.Send(kGet);
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+  SendAllThereIsRoomFor(peer);
+  const auto from = Now();
+  EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "response_idle_timeout");
+  EXPECT_GE(Now() - from, Millis(1500));
+  EXPECT_LT(Now() - from, Millis(3200));
 }
 
 }  // namespace

@@ -228,6 +228,22 @@ std::string Stream::ReadSome(Deadline deadline) {
   return std::exchange(buffer_, {});
 }
 
+std::string Stream::ReadSlowly() {
+  std::string got = std::exchange(buffer_, {});
+  std::array<char, 2048> piece;
+  for (const Deadline over(Millis(2000)); !over.passed();) {
+    pollfd one{fd(), POLLIN, 0};
+    static_cast<void>(::poll(&one, 1, 100));
+    const ssize_t count = ::recv(fd(), piece.data(), piece.size(), MSG_DONTWAIT);
+    if (count == 0 || (count < 0 && errno != EAGAIN)) {
+      break;
+    }
+    got.append(piece.data(), count > 0 ? static_cast<std::size_t>(count) : 0);
+    static_cast<void>(::poll(nullptr, 0, 20));  // the pace
+  }
+  return got;
+}
+
 std::string Stream::ReadExactly(std::size_t count) {
   const Deadline deadline;
   while (buffer_.size() < count) {
