@@ -21,6 +21,12 @@ using net::Pause;
 // How many times the end of a session is put off while a slow side takes its last bytes.
 constexpr unsigned kMostExtensions = 12;
 
+// What a side has not taken while some of it waits here. The kernel is asked: it tells of room in
+// steps of as much as half of its buffer, so that what waits here may stand still meanwhile.
+std::size_t Untaken(const net::Conn& conn) noexcept {
+  return conn.pending() > 0 ? conn.unacknowledged() : 0;
+}
+
 // One read in so many is timed for relay_seconds: often enough for a histogram, too seldom to cost.
 constexpr unsigned kSampleEvery = 64;
 
@@ -1070,13 +1076,12 @@ void Relay::OnTimer(short) noexcept {
     return;
   }
   // A slow side that still takes what was written before its CLOSE is waited for, within reason.
-  const std::size_t pending = core_.client.pending() + core_.backend->pending();
-  if (pending < ending().pending_at_timer && ++ending().extensions < kMostExtensions) {
-    ending().pending_at_timer = pending;
+  const std::size_t untaken = Untaken(core_.client) + Untaken(*core_.backend);
+  const bool takes = untaken < std::exchange(ending().untaken_at_timer, untaken);
+  if (takes && ++ending().extensions < kMostExtensions) {
     ArmTimer(core_.config().server.close_timeout);
     return;
   }
-  ending().pending_at_timer = pending;
   if (++patience_ == 1) {
     AnswerMissing();
     ArmTimer(core_.config().server.close_timeout);

@@ -158,7 +158,7 @@ class Relay final : public net::Mortal {
     // Of the bytes forwarded to a side when it was pinged: all, and those that had arrived there.
     std::array<std::uint64_t, kSides> sent_at_ping{};
     std::array<std::uint64_t, kSides> taken_at_ping{};
-    std::size_t pending_at_timer = static_cast<std::size_t>(-1);
+    std::size_t untaken_at_timer = static_cast<std::size_t>(-1);
     unsigned extensions = 0;
   };
 

@@ -237,6 +237,23 @@ TEST_F(EndsTest, LostBackendsDataReachesASlowClient) {
   EXPECT_EQ(s.client.ReadFrame().close_code(), 1012);
 }
 
+// It looks as if the client took nothing for longer than it is waited for: the kernel tells of room
+// in steps of much more than it reads in that time.
+TEST(SlowClient, GetsALostBackendsData) {
+  RawBackend backend;
+  ProxyProcess proxy(Config{.backends = {backend.port()},
+                            .server = "close_timeout = \"200ms\"",
+                            .limits = "out_buffer = \"16MiB\""});
+  RelayedSession s = OpenSession(proxy, backend, {.small_buffers = true});
+  const std::string stream = BackendFrame(kBinary, Pattern(9'000'000));
+  s.backend.Send(stream);
+  s.backend.Close();
+  std::string got = s.client.ReadSlowly();
+  got += s.client.ReadExactly(stream.size() - got.size());
+  EXPECT_TRUE(got == stream);
+  EXPECT_EQ(s.client.ReadFrame().close_code(), 1012);
+}
+
 class SlowBackendTest : public EndsTest {
  protected:
   SlowBackendTest() : EndsTest(true) {}
