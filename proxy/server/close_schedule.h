@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -44,8 +45,13 @@ class CloseSchedule {
   [[nodiscard]] std::size_t size() const noexcept { return members_.size(); }
 
  private:
-  std::multimap<Instant, std::uint64_t> closes_;
-  std::unordered_map<std::uint64_t, session::Session*> members_;
+  using Closes = std::multimap<Instant, session::Session*>;
+
+  void Take(session::Session& session, Instant at);
+
+  Closes closes_;
+  // By the id of each session: where it stands in closes_; nothing once it was taken out.
+  std::unordered_map<std::uint64_t, std::optional<Closes::iterator>> members_;
 };
 
 }  // namespace sluice::server

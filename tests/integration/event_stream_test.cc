@@ -158,6 +158,7 @@ TEST_P(EventStreamTest, TellsItsClientWhenToComeBack) {
     EXPECT_EQ(s.Read(inside ? 7 : 9), inside ? "data: 1" : "data: 1\n\n");
     EXPECT_EQ(own.Ask("POST", "/backends/app/b0/drain?window=0s&force=true").status, 202);
     if (inside) {
+      EXPECT_FALSE(s.client.HasInput(Millis(100)));  // the worker has to hear of it first
       s.Send("\n\ndata: lost");
     }
     std::string rest = s.ReadRest();

@@ -157,6 +157,20 @@ TEST_F(CloseScheduleTest, ALateOneIsClosedInWhatIsLeftOfTheWindow) {
   EXPECT_EQ(schedule_.TakeDue(kStart + kOptions.window).size(), 1U);
 }
 
+// A connection whose stream has ended and that carries another one begins anew.
+TEST_F(CloseScheduleTest, OneThatIsForgottenLeavesNoInstant) {
+  schedule_.Begin({}, plan_, random_);
+  session::Session& session = Add();
+  schedule_.AddLate(session, plan_, kStart, random_);
+  const Instant former = schedule_.next();
+  EXPECT_TRUE(schedule_.Forget(session.id()));
+  EXPECT_EQ(schedule_.next(), Instant::max());
+  const Instant late = kStart + kOptions.window - Millis(1);
+  schedule_.AddLate(session, plan_, late, random_);
+  EXPECT_GE(schedule_.next(), late);
+  EXPECT_TRUE(schedule_.TakeDue(std::max(former, kStart)).empty());
+}
+
 TEST_F(CloseScheduleTest, AHurryMakesAllDue) {
   const auto sessions = Add(20);
   schedule_.Begin(sessions, plan_, random_);
