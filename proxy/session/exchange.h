@@ -101,9 +101,7 @@ class Exchange final : public net::Mortal {
   [[nodiscard]] Instant end_begun() const noexcept { return end_begun_; }
 
   // Whole answers to earlier requests may wait in front of what there is of this one.
-  [[nodiscard]] bool may_stand_behind_others() const noexcept {
-    return earlier_pending_ > 0;
-  }
+  [[nodiscard]] bool may_stand_behind_others() const noexcept { return earlier_pending_ > 0; }
 
   // For the access log. The content of the request and of its response, without framing:
   [[nodiscard]] std::uint64_t bytes_in() const noexcept { return bytes_in_; }

@@ -65,8 +65,8 @@ class Stream {
   [[nodiscard]] std::string ReadUntil(std::string_view delimiter);
   // Everything until the peer's FIN. A reset throws.
   [[nodiscard]] std::string ReadToEnd();
-  // Little by little, about 100 kB/s, for two seconds or until the stream ends. A kernel tells of the
-  // room that this makes in steps of much more. REQUIRES: plain TCP.
+  // Little by little, about 100 kB/s, for two seconds or until the stream ends. A kernel tells of
+  // the room that this makes in steps of much more. REQUIRES: plain TCP.
   [[nodiscard]] std::string ReadSlowly();
   // Reads and drops until the stream ends, and says how.
   StreamEnd AwaitEnd(Deadline deadline = Deadline());
