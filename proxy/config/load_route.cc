@@ -335,6 +335,12 @@ void Loader::ReadAffinity(const TableReader& in, Route& out) {
   }
   if (out.affinity.empty()) {
     out.affinity.push_back({AffinitySource::kIp, "", 0});
+    if (in.Has("learn")) {
+      // Where SignalR and engine.io send theirs. Behind the address they find what was learned, and
+      // nothing else.
+      out.affinity.push_back({AffinitySource::kQuery, "id", 0});
+      out.affinity.push_back({AffinitySource::kQuery, "sid", 0});
+    }
   }
   if (!out.affinity_cookie.empty() && !has_cookie_rule) {
     // A cookie that Sluice issues is meant to decide.

@@ -169,6 +169,19 @@ void Conn::FinishWrite() noexcept {
   }
 }
 
+void Conn::CutWrite() noexcept {
+  if (fin_sent_ || !open()) {
+    return;
+  }
+  write_failed_ = true;
+  fin_wanted_ = true;
+  fin_sent_ = true;
+  DropBacklog();
+  NotePending();
+  ::shutdown(fd_.get(), SHUT_WR);
+  UpdateInterest();
+}
+
 void Conn::Flush() noexcept {
   if (write_failed_ || connecting_) {
     return;

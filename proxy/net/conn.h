@@ -116,6 +116,10 @@ class Conn final : public Mortal {
   // afterwards. Idempotent.
   void FinishWrite() noexcept;
 
+  // Ends the write direction as it stands: FIN behind what the kernel has, and what is pending is
+  // dropped, without TLS's own end too, so that the peer sees that something is missing.
+  void CutWrite() noexcept;
+
   void PauseRead(Pause reason) noexcept;
   void ResumeRead(Pause reason) noexcept;
   [[nodiscard]] bool IsPaused(Pause reason) const noexcept {

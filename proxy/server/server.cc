@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -39,6 +40,8 @@ constexpr Millis kHurry{2'000};
 
 // Of the start, for the backends that are discovered.
 constexpr Millis kFirstDiscovery{2'000};
+
+constexpr std::array kSignals{SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD};
 
 // Descriptors that are not connections: log, admin clients, what libraries open.
 constexpr std::size_t kReservedFds = 64;
@@ -279,15 +282,20 @@ LocalPtr<const session::View> Server::MakeView(std::size_t worker,
   return LocalPtr<const session::View>(view.release());
 }
 
-// From here on signals are read by the control thread's loop. They stay blocked, in the threads that
-// start from here on too: no handler runs anywhere, so none can come at a wrong moment.
+// From here on signals are read by the control thread's loop. They stay blocked, in the threads
+// that start from here on too: no handler runs anywhere, so none can come at a wrong moment. One
+// that the starter has told to be ignored, as nohup and shells without job control do, would never
+// come, and an ended child would leave no status.
 Result<void> Server::OpenSignals() {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD}) {
+  for (const int signal : kSignals) {
     sigaddset(&signals, signal);
   }
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  for (const int signal : kSignals) {
+    std::signal(signal, SIG_DFL);
+  }
   signals_ = UniqueFd(::signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!signals_.valid()) {
     return SysErr("cannot receive signals", errno);

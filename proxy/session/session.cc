@@ -861,6 +861,9 @@ void Session::OnExchangeBroken() noexcept {
   DropWork();
   if (earlier_wait && core_.client.open() && core_.client.pending() > 0 && !forced_) {
     Linger();
+  } else if (core_.client.open() && core_.client.HasInput() && !forced_) {
+    core_.client.CutWrite();  // what the kernel has goes out
+    Linger();
   } else {
     Close();
   }

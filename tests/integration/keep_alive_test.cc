@@ -722,6 +722,30 @@ TEST(SlowReader, ThatStandsStillGetsWhatIsWritten) {
   client.ExpectEnd();
 }
 
+// All of it is in the kernels' hands, and what the client has sent on is not read any more.
+TEST(SlowReader, GetsAnAnswerWholeThoughTheNextOneBreaksInFrontOfOthers) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend));
+  RawClient client(proxy.port(), {.small_buffers = true});
+  const std::size_t size = 300'000;
+  std::string requests;
+  for (int i = 0; i < 2000; ++i) {
+    requests += kGet;
+  }
+  client.Send(requests);
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
+            std::string(size, 'x'));
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbroken");
+  peer.Reset();
+  proxy.AwaitMetric("sluice_backend_failures_total{reason=\"lost\"}", 1);
+  EXPECT_EQ(client.ReadResponse().body.size(), size);
+  EXPECT_EQ(client.ReadHead().status, 200);
+  EXPECT_EQ(client.ReadToEnd(), "broken");
+}
+
 // Nothing of an earlier answer waits, so there is nothing to wait for.
 TEST(SlowReader, IsNotWaitedForWhenItsAnswerBreaks) {
   RawBackend backend;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -394,6 +395,28 @@ TEST_F(Takeover, ListenersThatTheNewConfigurationAddsAndLeavesOut) {
 }
 
 // Successors that fail.
+
+// As nohup, a shell without job control or another parent has told it: they are taken all the same.
+TEST_F(Takeover, SignalsThatWereIgnoredAtTheStartAreTaken) {
+  const Config config = MakeConfig();
+  constexpr std::array kIgnored{SIGHUP, SIGINT, SIGUSR2, SIGCHLD};
+  for (const int signal : kIgnored) {
+    ::signal(signal, SIG_IGN);
+  }
+  ProxyProcess proxy(config);
+  for (const int signal : kIgnored) {
+    ::signal(signal, SIG_DFL);
+  }
+  proxy.Signal(SIGHUP);
+  ASSERT_TRUE(proxy.AwaitErr("reloaded listeners=")) << proxy.err();
+  proxy.Configure("nonsense");
+  for (int count = 1; count <= 2; ++count) {
+    proxy.Signal(SIGUSR2);
+    AwaitEndOfSuccessor(proxy, count);
+  }
+  proxy.Signal(SIGINT);
+  EXPECT_EQ(proxy.Wait(), 0);
+}
 
 TEST_F(Takeover, ASuccessorWithABadConfigurationEndsAlone) {
   const Config config = MakeConfig();

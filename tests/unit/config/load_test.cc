@@ -302,6 +302,27 @@ TEST(LoadText, ReadsTheFormsOfARedirect) {
   EXPECT_EQ(redirect("redirect = { port = 1, status = 301 }"), (Redirect{1, 301}));
 }
 
+TEST(LoadText, WhoLearnsTokensLooksForThemWhereTheUsualClientsSendThem) {
+  const auto affinity = [](const std::string& lines) {
+    const LoadResult result =
+        LoadText("[[listener]]\naddress = \"127.0.0.1:80\"\n[[route]]\npool = \"a\"\n" + lines +
+                     "\n[pool.a]\nbackends = [{ address = \"127.0.0.1:1\" }]\n",
+                 "t.toml", ".");
+    EXPECT_THAT(Texts(result.mistakes), IsEmpty()) << lines;
+    return result.config.routes.at(0).affinity;
+  };
+  const std::string learn = "learn = { json = \"connectionToken\", from = \"/negotiate\" }";
+  const AffinityRule ip{AffinitySource::kIp, "", 0};
+  const AffinityRule id{AffinitySource::kQuery, "id", 0};
+  const AffinityRule sid{AffinitySource::kQuery, "sid", 0};
+  const AffinityRule own{AffinitySource::kCookie, "own", 0};
+  using Rules = std::vector<AffinityRule>;
+  EXPECT_EQ(affinity(""), Rules{ip});
+  EXPECT_EQ(affinity(learn), (Rules{ip, id, sid}));
+  EXPECT_EQ(affinity("affinity_cookie = \"own\"\n" + learn), (Rules{own, ip, id, sid}));
+  EXPECT_EQ(affinity("affinity = \"query:id\"\n" + learn), Rules{id});
+}
+
 TEST(LoadText, ReadsErrorPagesFromTheFolderOfTheFile) {
   const TempDir dir;
   const std::string most(64U << 10U, 'x');

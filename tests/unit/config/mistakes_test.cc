@@ -759,11 +759,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"LearnThatNoRuleFinds",
              "[[route]]\npool = \"rest\"\naffinity = [\"cookie:own\", \"ip\"]\n"
              "affinity_cookie = \"own\"\nlearn = { json = \"sid\", from = \"/a\" }\n[[route]]\n"
-             "pool = \"rest\"\npath = \"/b\"\nlearn = { json = \"sid\", from = \"/a\" }\n",
+             "pool = \"rest\"\npath = \"/b\"\naffinity = \"ip\"\nlearn = { json = \"sid\", from = "
+             "\"/a\" }\n",
              {"5: route[0].learn: has no affinity rule that could find a token in a request; add "
               "the "
               "one that clients send it in: query:NAME, header:NAME, path:N or cookie:NAME",
-              "9: route[1].learn: has no affinity rule that could find a token in a request"}},
+              "10: route[1].learn: has no affinity rule that could find a token in a request"}},
         Case{"Origins",
              "[[route]]\npool = \"rest\"\norigins = [\n  \"chat.example.com\",\n"
              "  \"https://chat.example.com/\",\n  \"https://chat.example.com:443\",\n  \"*\",\n]\n",

@@ -300,6 +300,26 @@ TEST_F(ConnTest, FinishWriteSendsFinBehindTheLastByte) {
   EXPECT_TRUE(conn.write_finished());
 }
 
+TEST_F(ConnTest, CutWriteSendsFinBehindWhatTheKernelHas) {
+  Connect(kSmall);
+  const std::string written = Fill();
+  const std::size_t taken = written.size() - conn.pending();
+  conn.CutWrite();
+  conn.CutWrite();
+  EXPECT_TRUE(conn.write_finished());
+  EXPECT_EQ(conn.pending(), 0U);
+  EXPECT_EQ(loop.buffered(), 0);
+  EXPECT_FALSE(conn.Write(AsBytes("x")));
+  std::string got;
+  ASSERT_TRUE(driver.Until([&] {
+    got += peer->Receive();
+    return peer->eof();
+  }));
+  EXPECT_EQ(got, written.substr(0, taken));
+  peer->Send("still read");
+  EXPECT_TRUE(driver.Until([&] { return owner.input == "still read"; }));
+}
+
 TEST_F(ConnTest, ReportsBytesThenEof) {
   Connect();
   peer->Send("last words");
