@@ -87,7 +87,7 @@ BackendSet::BackendSet(Options options, std::vector<Backend> backends)
 
 std::optional<Pick> BackendSet::Choose(std::uint64_t key_hash, std::span<const std::size_t> tried,
                                        Instant now, Random& random, Want want) const {
-  Filter filter{.tried = tried};
+  Filter filter{.tried = tried, .is_bounded = want != Want::kSettled};
   if (want == Want::kHandshake && handshake_rate_.interval > 0 && !has_homes()) {
     filter.needs_token = true;
     filter.now = NanosOf(now);
@@ -292,7 +292,7 @@ std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash, const F
   const bool home_is_first = is_eligible(*home) && PartOf(*home, now) == 1;
   const Serving serving = FindServing(filter);
   const Entry* chosen = nullptr;
-  if (options_.bounded_load > 0) {
+  if (options_.bounded_load > 0 && filter.is_bounded) {
     double weights = serving.weight;
     std::int64_t open = 0;
     for (const Entry& entry : serving.entries) {

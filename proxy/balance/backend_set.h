@@ -35,8 +35,13 @@ enum class Panic : std::uint8_t {
   kTryAll,  // one is chosen as if all were healthy; who drains or is full is left alone
 };
 
-// What a backend is wanted for. A handshake costs a token of its handshake_rate.
-enum class Want : std::uint8_t { kRequest, kHandshake };
+// What a backend is wanted for.
+enum class Want : std::uint8_t {
+  kRequest,    // one plain request
+  kHandshake,  // a session; it costs a token of the backend's handshake_rate
+  kSettled,    // something of a client that may have more at work by the same key, all of which has
+               // to meet at one backend: where keys have homes, no bound of the load moves it
+};
 
 // What all workers know of one backend. Written with relaxed atomics by whoever learns something;
 // nothing is ordered by it. Kept across a reload as long as pool and name stay.
@@ -238,6 +243,7 @@ class BackendSet {
     std::span<const std::size_t> tried;
     bool any_health = false;  // in panic
     bool may_drain = false;
+    bool is_bounded = true;
     bool needs_token = false;
     std::int64_t now = 0;  // with needs_token
   };

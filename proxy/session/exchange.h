@@ -145,6 +145,7 @@ class Exchange final : public net::Mortal {
   [[nodiscard]] std::optional<balance::Pick> ChooseBackend() noexcept;
   [[nodiscard]] std::optional<balance::Pick> TakeBackend() noexcept;
   void FailForDrain() noexcept;
+  [[nodiscard]] balance::Want WantFor(Instant now) const noexcept;
   void FailForWantOfBackend() noexcept;
   void FailForRate(std::size_t backend, Instant now) noexcept;
   [[nodiscard]] std::string CookieToIssue() const;

@@ -22,6 +22,25 @@ using net::IoStatus;
 
 }  // namespace
 
+// Notes a client that asks in plain requests, and tells one whose upgrade follows upon such.
+// Whoever gets a cookie or a token with this answer has none of it yet, and is not to be told apart
+// from others at its address. By the address alone a page and its pictures are no sign of a
+// session: many who read one may be there.
+balance::Want Exchange::WantFor(Instant now) const noexcept {
+  SettledKeys& settled = core_.route(facts_).state->settled;
+  const bool has_homes = core_.pool(facts_).backends.has_homes();
+  if (upgrade_) {
+    return has_homes && settled.Knows(admission_.key_hash, now) ? Want::kSettled : Want::kHandshake;
+  }
+  if (!has_homes || admission_.issue_cookie || admission_.may_teach) {
+    return Want::kRequest;
+  }
+  if (admission_.key_source != "ip" || !safe_method_ || accepts_events_) {
+    settled.Note(admission_.key_hash, now);
+  }
+  return Want::kSettled;
+}
+
 std::optional<balance::Pick> Exchange::ChooseBackend() noexcept {
   const balance::BackendSet& backends = core_.pool(facts_).backends;
   if (admission_.learned) {
@@ -39,10 +58,10 @@ std::optional<balance::Pick> Exchange::ChooseBackend() noexcept {
   if (admission_.ended) {
     return std::nullopt;
   }
-  return admission_.sticky
-             ? backends.ChooseHome(admission_.key_hash, tried())
-             : backends.Choose(admission_.key_hash, tried(), core_.services.loop.now(),
-                               core_.services.random, upgrade_ ? Want::kHandshake : Want::kRequest);
+  const Instant now = core_.services.loop.now();
+  return admission_.sticky ? backends.ChooseHome(admission_.key_hash, tried())
+                           : backends.Choose(admission_.key_hash, tried(), now,
+                                             core_.services.random, WantFor(now));
 }
 
 // Chooses a backend, counts the leg there and takes what the rate allows of new sessions. When

@@ -21,6 +21,7 @@
 #include "proxy/routing/route_table.h"
 #include "proxy/session/learned_tokens.h"
 #include "proxy/session/route_heads.h"
+#include "proxy/session/settled_keys.h"
 
 namespace sluice::session {
 
@@ -49,6 +50,7 @@ struct Pool {
 struct RouteState {
   std::atomic<std::size_t> open{0};  // its WebSocket sessions, and upgrades under way
   FailureNews auth_failures;
+  SettledKeys settled;
 };
 
 struct Route {

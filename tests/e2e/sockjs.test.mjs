@@ -81,7 +81,7 @@ describe('sockjs', () => {
     sluice = await startSluice({
       backends,
       route: 'affinity = ["path:3"]',
-      pool: 'bounded_load = 0\nslow_start = "0s"',
+      pool: 'slow_start = "0s"',
       // A poll, or a streamed answer, that nobody waits for any more is cut after the grace.
       tables: '[drain]\nwindow = "300ms"\ngrace = "500ms"',
     });

@@ -302,6 +302,21 @@ TEST(BoundedLoad, ZeroTurnsItOff) {
   }
 }
 
+// Requests that belong together meet at one backend.
+TEST(BoundedLoad, DoesNotMoveWhoeverIsSettled) {
+  Pool pool(kTen);
+  const std::uint64_t key = HashKey("hot");
+  const std::size_t home = pool.set.HomeOf(key);
+  for (int i = 0; i < 50; ++i) {
+    const auto pick = pool.set.Choose(key, {}, pool.now, pool.random, Want::kSettled);
+    ASSERT_TRUE(pick.has_value());
+    EXPECT_EQ(pick->index, home);
+    EXPECT_EQ(pick->how, PickHow::kHome);
+    ++pool.state(home).open;
+  }
+  EXPECT_NE(pool.set.Choose(key, {}, pool.now, pool.random, Want::kHandshake)->index, home);
+}
+
 TEST(BoundedLoad, OfOneMeansPerfectlyEven) {
   Pool pool(kTen, {Policy::kRendezvous, 1.0});
   for (int i = 0; i < 1000; ++i) {

@@ -1,0 +1,70 @@
+#include "proxy/session/settled_keys.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <new>
+#include <span>
+
+namespace sluice::session {
+namespace {
+
+constexpr std::uint64_t kTag = 0xffffffff00000000U;
+
+std::uint64_t SecondOf(Instant now) noexcept {
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(now.time_since_epoch()).count();
+  return static_cast<std::uint64_t>(seconds) & ~kTag;
+}
+
+std::uint64_t Load(std::uint64_t& slot) noexcept {
+  return std::atomic_ref(slot).load(std::memory_order_relaxed);
+}
+
+}  // namespace
+
+void SettledKeys::Free::operator()(std::uint64_t* slots) const noexcept {
+  std::free(slots);
+}
+
+// Pages that were never written to are not there.
+SettledKeys::SettledKeys()
+    : slots_(
+          static_cast<std::uint64_t*>(std::calloc(kBuckets * kPerBucket, sizeof(std::uint64_t)))) {
+  if (!slots_) {
+    throw std::bad_alloc();
+  }
+}
+
+void SettledKeys::Note(std::uint64_t key_hash, Instant now) noexcept {
+  const std::uint64_t noted = (key_hash & kTag) | SecondOf(now);
+  const std::span<std::uint64_t> bucket(BucketOf(key_hash), kPerBucket);
+  std::uint64_t* oldest = &bucket.front();
+  for (std::uint64_t& slot : bucket) {
+    const std::uint64_t seen = Load(slot);
+    if (seen == noted) {
+      return;
+    }
+    if (seen != 0 && (seen & kTag) == (key_hash & kTag)) {
+      oldest = &slot;
+      break;
+    }
+    if ((seen & ~kTag) < (Load(*oldest) & ~kTag)) {
+      oldest = &slot;
+    }
+  }
+  std::atomic_ref(*oldest).store(noted, std::memory_order_relaxed);
+}
+
+bool SettledKeys::Knows(std::uint64_t key_hash, Instant now) const noexcept {
+  const std::span<std::uint64_t> bucket(BucketOf(key_hash), kPerBucket);
+  for (std::uint64_t& slot : bucket) {
+    const std::uint64_t seen = Load(slot);
+    if (seen != 0 && (seen & kTag) == (key_hash & kTag)) {
+      // The worker that has noted it may be a second ahead.
+      return SecondOf(now) <= (seen & ~kTag) + kFor / std::chrono::seconds(1);
+    }
+  }
+  return false;
+}
+
+}  // namespace sluice::session
