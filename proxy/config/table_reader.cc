@@ -63,18 +63,22 @@ std::string OrZero(std::string_view zero, std::string_view meaning) {
   return meaning.empty() ? "" : std::string(zero) + " (" + std::string(meaning) + ") or ";
 }
 
-// The table that an unknown key belongs to, if it is a key of exactly one other table.
-std::optional<std::string_view> HomeOf(std::string_view key) {
-  std::optional<std::string_view> home;
+// The table that a key which is unknown in `where` belongs to, if it is a key of exactly one table
+// inside of that, or of exactly one at all.
+std::optional<std::string_view> HomeOf(std::string_view key, std::string_view where) {
+  std::vector<std::string_view> homes;
+  std::vector<std::string_view> inside;
   for (const KeyTable& table : AllKeyTables()) {
-    if (std::find(table.keys.begin(), table.keys.end(), key) != table.keys.end()) {
-      if (home) {
-        return std::nullopt;
-      }
-      home = table.path;
+    if (std::find(table.keys.begin(), table.keys.end(), key) == table.keys.end()) {
+      continue;
+    }
+    homes.push_back(table.path);
+    if (table.path.starts_with(std::string(where) + ".")) {
+      inside.push_back(table.path);
     }
   }
-  return home;
+  const std::vector<std::string_view>& found = inside.size() == 1 ? inside : homes;
+  return found.size() == 1 ? std::optional(found.front()) : std::nullopt;
 }
 
 }  // namespace
@@ -115,7 +119,7 @@ void TableReader::ReportUnknownKeys() const {
     std::string what = "unknown key; ";
     if (const auto nearest = Nearest(name, keys_.keys)) {
       what += "did you mean " + Quoted(*nearest) + "? ";
-    } else if (const auto home = HomeOf(name); home && !home->empty()) {
+    } else if (const auto home = HomeOf(name, keys_.path); home && !home->empty()) {
       what += "it belongs to \"" + std::string(*home) + "\"; ";
     }
     what += "allowed here: " + Joined(keys_.keys);

@@ -1,5 +1,7 @@
 #include "proxy/server/config_json.h"
 
+#include <algorithm>
+#include <string>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -201,7 +203,11 @@ Json RouteJson(const config::Route& route) {
                    {"preload", route.hsts->preload}};
   }
   if (route.auth) {
-    out["auth"] = {{"url", "http://" + route.auth->authority + route.auth->target},
+    // The query may hold a password, as the values of fields may.
+    const std::string_view target = route.auth->target;
+    const std::size_t path = std::min(target.find('?'), target.size());
+    out["auth"] = {{"url", "http://" + route.auth->authority + std::string(target.substr(0, path)) +
+                               (path < target.size() ? "?..." : "")},
                    {"forward", route.auth->forward},
                    {"copy", route.auth->copy},
                    {"timeout", FormatDuration(route.auth->timeout)},

@@ -477,12 +477,13 @@ void Exchange::AcceptUpgrade(const http::ResponseHead& head, Bytes rest) noexcep
 void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
   const bool has_begun = out.empty();  // the head of the answer has gone out
   bool ended = false;
+  std::size_t content = 0;  // bytes of it that go out
   if (response_framing_ == Framing::kLength) {
     const std::size_t count =
         static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), response_left_));
     response_left_ -= count;
     ended = response_left_ == 0;
-    CountContent(Side::kBackend, count);
+    content = count;
     if (lesson_) {
       lesson_->Take(bytes.first(count), core_.services.loop.now());
     }
@@ -504,7 +505,7 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
       if (data.empty()) {
         return;
       }
-      CountContent(Side::kBackend, data.size());
+      content += data.size();
       if (lesson_) {
         lesson_->Take(data, core_.services.loop.now());
       }
@@ -545,6 +546,7 @@ void Exchange::ForwardResponseContent(Bytes bytes, std::string out) noexcept {
       core_.client.Write(AsBytes(out));
     }
   }
+  CountContent(Side::kBackend, content);
   if (!has_begun) {
     NoteGoodAnswer();
   }

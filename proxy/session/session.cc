@@ -24,6 +24,9 @@ using net::IoStatus;
 // and held bytes are bounded.
 constexpr std::size_t kHeadRead = 16 * 1024;
 
+// Perhaps the beginning of an empty line.
+constexpr std::string_view kHalfLine = "\r";
+
 // How long the end of a response may take to a client that reads slowly.
 constexpr Millis kLingerMost{120'000};
 
@@ -151,6 +154,7 @@ void Session::OnReadable(net::Conn& conn) noexcept {
       break;
     case Phase::kLinger: {
       const net::IoResult got = conn.Read(core_.services.scratch);
+      farewell().talks = farewell().talks || got.status == IoStatus::kOk;
       if (got.status == IoStatus::kError || (got.status == IoStatus::kEof && conn.pending() == 0)) {
         Close();
       }
@@ -412,7 +416,8 @@ void Session::ReadHead() noexcept {
 void Session::TakeHead(Bytes bytes) noexcept {
   std::unique_ptr<PartialHead> kept = TakePartial();
   http::RequestParser* own_parser = nullptr;  // knows the start of `bytes`, if set
-  bool is_new = bytes.empty();                // what was kept has not been waited for yet
+  // What was kept has not been waited for yet.
+  bool is_new = bytes.empty() || (kept && kept->bytes == kHalfLine);
   if (kept) {
     kept->Append(bytes);
     bytes = AsBytes(kept->bytes);
@@ -457,7 +462,7 @@ void Session::TakeHead(Bytes bytes) noexcept {
         KeepHead(bytes);
         is_new = facts_.number > 0;
       }
-      if (is_new) {
+      if (is_new && HasBegunHead()) {
         // Until now the patience was for an idle connection, from here it is for a head.
         AwaitHead(core_.config().server.header_timeout);
       }
@@ -857,12 +862,14 @@ void Session::OnExchangeBroken() noexcept {
   if (exchange().ends_with_connection()) {
     core_.client.Abort();  // an end in order would make what there is of the answer the whole
   }
-  const bool earlier_wait = exchange().may_stand_behind_others();
+  const bool earlier_wait_here = exchange().may_stand_behind_others();
   DropWork();
-  if (earlier_wait && core_.client.open() && core_.client.pending() > 0 && !forced_) {
-    Linger();
-  } else if (core_.client.open() && core_.client.HasInput() && !forced_) {
-    core_.client.CutWrite();  // what the kernel has goes out
+  // Earlier answers are whole, and may be on their way still.
+  const bool may_owe = facts_.number > 1 && core_.client.open() && !forced_;
+  if (may_owe && (core_.client.unacknowledged() > 0 || core_.client.HasInput())) {
+    if (!earlier_wait_here) {
+      core_.client.CutWrite();
+    }
     Linger();
   } else {
     Close();
@@ -1065,7 +1072,7 @@ void Session::Linger() noexcept {
   // Closing with unread bytes would send RST, which may overtake the answer: read to the end first.
   phase_ = Phase::kLinger;
   core_.client.FinishWrite();
-  work_ = std::make_unique<Farewell>(core_.services.loop.now(), core_.client.pending());
+  work_ = std::make_unique<Farewell>(core_.services.loop.now(), core_.client.unacknowledged());
   core_.client.ResumeRead(net::Pause::kHandshake);
   core_.client.ResumeRead(net::Pause::kPeerFull);
   if (core_.client.read_ended()) {
@@ -1110,6 +1117,29 @@ void Session::AwaitSlowReader() noexcept {
   ArmTimer(core_.config().server.keep_alive_timeout);
 }
 
+// A slow client that still takes bytes is waited for, within reason. What the kernel has reaches it
+// after a close too, unless it sends on.
+void Session::AwaitEndOfClient() noexcept {
+  Farewell& end = farewell();
+  const Instant now = core_.services.loop.now();
+  const std::size_t untaken = core_.client.unacknowledged();
+  if (untaken < end.untaken) {
+    end.untaken = untaken;
+    end.moved = now;
+  }
+  const bool matters = core_.client.pending() > 0 || (end.talks && untaken > 0);
+  if (matters && now - end.moved < kLingerStill && now - end.began < kLingerMost) {
+    ArmTimer(core_.config().server.close_timeout);
+  } else {
+    Close();
+  }
+}
+
+// More is kept than what may become an empty line (RFC 9112 section 2.2).
+bool Session::HasBegunHead() const noexcept {
+  return has_partial() && partial().bytes != kHalfLine;
+}
+
 void Session::OnDeadline(short) noexcept {
   switch (phase_) {
     case Phase::kProxy:
@@ -1122,29 +1152,16 @@ void Session::OnDeadline(short) noexcept {
     case Phase::kHead:
       if (core_.client.IsPaused(net::Pause::kPeerFull)) {
         AwaitSlowReader();
-      } else if (has_partial()) {
+      } else if (HasBegunHead()) {
         RefuseHead({408, "The request head was not complete in time.", "header_timeout"});
       } else {
         // Nothing was asked: an idle connection is closed without a word (RFC 9112 section 9.8).
         Linger();
       }
       break;
-    case Phase::kLinger: {
-      // A slow client that still takes bytes is waited for, within reason.
-      const Instant now = core_.services.loop.now();
-      const std::size_t pending = core_.client.pending();
-      if (pending < farewell().pending) {
-        farewell().pending = pending;
-        farewell().moved = now;
-      }
-      if (pending > 0 && now - farewell().moved < kLingerStill &&
-          now - farewell().began < kLingerMost) {
-        ArmTimer(core_.config().server.close_timeout);
-      } else {
-        Close();
-      }
+    case Phase::kLinger:
+      AwaitEndOfClient();
       break;
-    }
     case Phase::kAuth:
     case Phase::kExchange:
     case Phase::kRelay:

@@ -187,12 +187,13 @@ class Session final : public net::Mortal,
   };
 
   struct Farewell final : net::Mortal {
-    Farewell(Instant now, std::size_t its_pending) noexcept
-        : began(now), moved(now), pending(its_pending) {}
+    Farewell(Instant now, std::size_t its_untaken) noexcept
+        : began(now), moved(now), untaken(its_untaken) {}
 
     Instant began;
-    Instant moved;        // when `pending` became less
-    std::size_t pending;  // what waited for the client at the last deadline
+    Instant moved;        // when `untaken` became less
+    std::size_t untaken;  // what the client had not taken at the last deadline
+    bool talks = false;   // it sends on: a close would answer that with a reset
   };
 
   enum class Taken : std::uint8_t {
@@ -287,6 +288,8 @@ class Session final : public net::Mortal,
   void DropWork() noexcept;
   void Close() noexcept;
   void AwaitSlowReader() noexcept;
+  void AwaitEndOfClient() noexcept;
+  [[nodiscard]] bool HasBegunHead() const noexcept;
   void OnDeadline(short what) noexcept;
 
   // What the phase works with, see work_.

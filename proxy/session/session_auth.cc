@@ -245,7 +245,8 @@ void Session::GoOn(const http::RequestHead& head, const Sender& sender, Admissio
   const auto sent = static_cast<std::ptrdiff_t>(own.fields.size());
   std::string added;
   for (const http::Field& field : answer) {
-    if (IsNamed(field, copy)) {
+    // What its Connection field names was for us alone (RFC 9110 section 7.6.1).
+    if (IsNamed(field, copy) && !http::IsNamedByConnection(answer, field.name)) {
       own.fields.push_back(field);
       http::AppendField(added, field.name, field.value);
     }

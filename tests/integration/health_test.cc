@@ -399,7 +399,7 @@ TEST(Ejection, KeepsNewSessionsAwayAfterBadAnswersInARow) {
 // An answer that is malformed from its first piece on is none, however good its head is.
 TEST(Ejection, CountsAnswersWhoseContentIsMalformed) {
   AnsweringBackend bad([](const HttpMessage&) {
-    return std::string("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
+    return std::string("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nzz\r\n");
   });
   ProxyProcess proxy(Config{.backends = {bad.port(), bad.port()},
                             .pool = Ejecting("failures = 3, ejection_time = \"1m\"")});
@@ -410,6 +410,7 @@ TEST(Ejection, CountsAnswersWhoseContentIsMalformed) {
     EXPECT_EQ(client.ReadResponse().status, 502);
   }
   EXPECT_EQ(proxy.Metric("sluice_backend_ejected"), 1);
+  EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["bytes_out"], 0) << "of its content nothing went out";
 }
 
 TEST(Ejection, LastsLongerEachTimeAndEndsByItself) {

@@ -392,6 +392,22 @@ TEST(KeepAlive, AnEmptyLineIsNoHead) {
   client.ExpectEnd();  // idle for too long, and nothing to be said about it
 }
 
+// Neither is half of one, and many of them are no way to stay.
+TEST(KeepAlive, EmptyLinesByHalvesDoNotKeepAConnection) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.server = "header_timeout = \"400ms\"\nkeep_alive_timeout = \"400ms\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port());
+  const Stream peer = ServeFirst(client, backend);
+  const Deadline deadline(Millis(5000));
+  for (bool half = true; !client.HasInput(Millis(100)); half = !half) {
+    ASSERT_FALSE(deadline.passed());
+    client.Send(half ? "\r" : "\n");
+  }
+  client.ExpectEnd();
+}
+
 // A backend that an idle connection has led to is not asked again as if its own had been stale.
 TEST(KeepAlive, OnlyAConnectionThatWasIdleIsStale) {
   RawBackend first;
@@ -744,6 +760,51 @@ TEST(SlowReader, GetsAnAnswerWholeThoughTheNextOneBreaksInFrontOfOthers) {
   EXPECT_EQ(client.ReadResponse().body.size(), size);
   EXPECT_EQ(client.ReadHead().status, 200);
   EXPECT_EQ(client.ReadToEnd(), "broken");
+}
+
+// Nor is what it sends when it has seen nothing of that yet.
+TEST(SlowReader, GetsAnAnswerWholeThoughItSendsOnBehindABrokenOne) {
+  RawBackend backend;
+  ProxyProcess proxy(OneWorker(backend));
+  RawClient client(proxy.port(), {.small_buffers = true});
+  const std::size_t size = 300'000;
+  client.Send(std::string(kGet) + std::string(kGet));
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
+            std::string(size, 'x'));
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbroken");
+  peer.Reset();
+  proxy.AwaitMetric("sluice_backend_failures_total{reason=\"lost\"}", 1);
+  client.Send(kGet);
+  EXPECT_EQ(client.ReadResponse().body.size(), size);
+  EXPECT_EQ(client.ReadHead().status, 200);
+  EXPECT_EQ(client.ReadToEnd(), "broken");
+}
+
+// It goes on with content that nobody wants any more, and reads slowly meanwhile.
+TEST(SlowReader, GetsTheWholeOfAnEarlyAnswerWhileItSends) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.server = "close_timeout = \"200ms\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port(), {.small_buffers = true});
+  const std::size_t size = 300'000;
+  client.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadHead());
+  peer.Send("HTTP/1.1 413 Too Much\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
+            std::string(size, 'x'));
+  static_cast<void>(proxy.AwaitAccessLog(1));
+  std::string got;
+  for (int i = 0; i < 1000 && client.HasInput(Millis(2000)); ++i) {
+    got += client.ReadExactly(300);
+    static_cast<void>(client.SendSome("x"));
+    static_cast<void>(::poll(nullptr, 0, 2));  // the pace
+  }
+  got += client.ReadToEnd();
+  EXPECT_EQ(got.size() - got.find("\r\n\r\n") - 4, size);
 }
 
 // Nothing of an earlier answer waits, so there is nothing to wait for.

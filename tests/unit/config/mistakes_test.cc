@@ -102,6 +102,10 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"UnknownKeyThatIsAtHomeElsewhere",
              "[server]\nmax_head_bytes = 10\n",
              {"2: server.max_head_bytes: unknown key; it belongs to \"limits\"; allowed here: "}},
+        Case{"UnknownKeyThatIsAtHomeInside",
+             "[pool.a]\nidle_timeout = \"4s\"\nbackends = [{ address = \"127.0.0.1:1\" }]\n",
+             {"2: pool.a.idle_timeout: unknown key; it belongs to \"pool.*.keep_alive\"; allowed "
+              "here: "}},
         Case{"UnknownKeyThatNeedsQuotes",
              "[log]\n\"a\\nb\" = 1\n",
              {"2: log.\"a\\x0ab\": unknown key; allowed here: "}},

@@ -266,7 +266,7 @@ TEST_F(ConfigJsonTest, ValuesAreThoseOfTheFile) {
       {"/route/0/request_headers/remove", {"X-A"}},
       {"/route/0/response_headers/add", {{"X-B", "b"}, {"X-A", "a"}}},
       {"/route/0/response_headers/remove", {"X-A", "Server"}},
-      {"/route/0/auth/url", "http://Auth.local/check?a=b"},
+      {"/route/0/auth/url", "http://Auth.local/check?..."},
       {"/route/0/auth/forward", {"authorization", "cookie"}},
       {"/route/0/auth/timeout", "1s"},
       {"/route/0/auth/on", "upgrades"},
