@@ -59,6 +59,9 @@ Millis AnnouncedIdle(const http::ResponseHead& head) noexcept {
 
 constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
+// So much content of a request is kept while it may have to be sent again.
+constexpr std::size_t kMostResent = 16 * 1024;
+
 constexpr std::string_view kClientGone = "client_gone";
 
 // What such an answer is about may be the request as well as the backend: it is neither a success
@@ -180,7 +183,20 @@ void Exchange::Hold(Bytes bytes) noexcept {
 
 // What has been given back is counted until the exchange is over, which is soon.
 void Exchange::CountBuffered() noexcept {
-  buffered_.Set(held_.size() + early_content_.size());
+  buffered_.Set(held_.size() + early_content_.size() + resend_.size());
+}
+
+// Content that goes out on a connection which may turn out to be stale. All of it, or nothing.
+void Exchange::KeepForResend(Bytes bytes) noexcept {
+  if (!IsStale() || !idempotent_ || (request_sent_any_ && resend_.empty())) {
+    return;
+  }
+  if (resend_.size() + bytes.size() <= kMostResent) {
+    resend_ += AsText(bytes);
+  } else {
+    resend_.clear();
+  }
+  CountBuffered();
 }
 
 void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
@@ -192,6 +208,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
     request_left_ -= count;
     request_done_ = request_left_ == 0;
     CountContent(Side::kClient, count);
+    KeepForResend(bytes.first(count));
     core_.backend->Write(bytes.first(count));
     rest = bytes.subspan(count);
   } else {
@@ -219,6 +236,7 @@ void Exchange::ForwardRequestContent(Bytes bytes) noexcept {
       }
     }
     if (!out.empty()) {
+      KeepForResend(AsBytes(out));
       core_.backend->Write(AsBytes(out));
     }
     rest = bytes;
@@ -390,6 +408,8 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
     ArmTimer();
   }
   state_ = State::kResponse;
+  resend_ = std::string();
+  CountBuffered();
   earlier_pending_ = core_.client.pending();
   facts_.status = static_cast<std::uint16_t>(head.status);
   response_framing_ = head.framing;
@@ -575,7 +595,7 @@ void Exchange::OnBackendEnd(bool broken) noexcept {
     AttemptFailed(BackendFailure::kTls, {502, "The backend broke off TLS.", "backend_tls"});
     return;
   }
-  if (IsStale() && idempotent_ && !request_sent_any_) {
+  if (IsStale() && idempotent_ && (!request_sent_any_ || !resend_.empty())) {
     ConnectAnew();
     return;
   }

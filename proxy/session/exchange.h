@@ -181,6 +181,7 @@ class Exchange final : public net::Mortal {
   void CountContent(Side from, std::size_t bytes) noexcept;
 
   void TakeFromClient(Bytes bytes) noexcept;
+  void KeepForResend(Bytes bytes) noexcept;
   void ForwardRequestContent(Bytes bytes) noexcept;
   void Hold(Bytes bytes) noexcept;
   void CountBuffered() noexcept;
@@ -249,7 +250,8 @@ class Exchange final : public net::Mortal {
   std::size_t tried_count_ = 0;
   std::string held_;           // client bytes that are not this request's content
   std::string early_content_;  // request content that came before a backend was connected
-  net::Buffered buffered_;     // both of them
+  std::string resend_;         // as it was sent, while the connection may turn out to be stale
+  net::Buffered buffered_;     // all of them
   http::ChunkedDecoder request_chunks_;
   std::uint64_t request_left_ = 0;  // for Framing::kLength
   http::Framing request_framing_ = http::Framing::kNone;

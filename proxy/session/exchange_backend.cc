@@ -251,6 +251,7 @@ void Exchange::ConnectAnew() noexcept {
   LegCount leg = std::move(core_.leg_count);
   core_.DropBackend();
   core_.leg_count = std::move(leg);
+  core_.client.ResumeRead(net::Pause::kPeerFull);  // it was of the connection that is gone
   if (!Connect()) {
     TryNext();
   }
@@ -345,6 +346,10 @@ void Exchange::SendRequest() noexcept {
   interim_ = 0;
   partial_.reset();
   core_.backend->Write(AsBytes(request_));
+  if (!resend_.empty()) {
+    core_.backend->Write(AsBytes(std::exchange(resend_, {})));
+    CountBuffered();
+  }
   if (!request_done_) {
     const std::string early = std::exchange(early_content_, {});
     core_.client.ResumeRead(net::Pause::kHandshake);

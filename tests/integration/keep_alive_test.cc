@@ -5,6 +5,7 @@
 
 #include <future>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -224,6 +225,39 @@ TEST_F(KeepAliveTest, AStaleConnectionCostsARepeatableRequestNothing) {
       proxy_.Metric("sluice_backend_failures_total{backend=\"b0\",pool=\"app\",reason=\"reset\"}"),
       0)
       << "it is no fault of the backend";
+}
+
+// Its content too, as far as it was kept.
+TEST_F(KeepAliveTest, AStaleConnectionCostsARepeatableRequestWithContentNothing) {
+  const std::string most(16384, 'x');
+  const std::string begin = "PUT /again HTTP/1.1\r\nHost: a\r\n";
+  for (const auto& [first, second, content] :
+       {std::tuple(begin + "Content-Length: 3\r\n\r\nabc", "", "abc"),
+        {begin + "Content-Length: 5\r\n\r\nab", "cde", "abcde"},
+        {begin + "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", "3\r\ncde\r\n0\r\n\r\n", "abcde"},
+        {begin + "Content-Length: 16384\r\n\r\n" + most, "", most.c_str()}}) {
+    client_.Send(first);
+    static_cast<void>(peer_.ReadHead());
+    const std::size_t at = first.find("\r\n\r\n") + 4;
+    static_cast<void>(peer_.ReadExactly(first.size() - at));
+    peer_.Close();
+    Stream next = backend_.Accept();
+    client_.Send(second);
+    const HttpMessage again = next.ReadRequest();
+    EXPECT_EQ(again.method, "PUT");
+    EXPECT_EQ(again.body, content);
+    next.Send(kOk);
+    EXPECT_EQ(client_.ReadResponse().status, 200);
+    proxy_.AwaitMetric(kIdle, 1);
+    peer_ = std::move(next);
+  }
+  proxy_.AwaitMetric(kStale, 4);
+
+  client_.Send(begin + "Content-Length: 16385\r\n\r\n" + most + "x");
+  static_cast<void>(peer_.ReadRequest());
+  peer_.Close();
+  EXPECT_EQ(client_.ReadResponse().status, 502);
+  EXPECT_FALSE(backend_.HasConnection(Millis(50)));
 }
 
 TEST_F(KeepAliveTest, AStaleConnectionFailsWhatMustNotBeRepeated) {
