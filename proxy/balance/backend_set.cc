@@ -87,7 +87,7 @@ BackendSet::BackendSet(Options options, std::vector<Backend> backends)
 
 std::optional<Pick> BackendSet::Choose(std::uint64_t key_hash, std::span<const std::size_t> tried,
                                        Instant now, Random& random, Want want) const {
-  Filter filter{.tried = tried, .is_bounded = want != Want::kSettled};
+  Filter filter{.tried = tried, .is_settled = want == Want::kSettled};
   if (want == Want::kHandshake && handshake_rate_.interval > 0 && !has_homes()) {
     filter.needs_token = true;
     filter.now = NanosOf(now);
@@ -292,7 +292,7 @@ std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash, const F
   const bool home_is_first = is_eligible(*home) && PartOf(*home, now) == 1;
   const Serving serving = FindServing(filter);
   const Entry* chosen = nullptr;
-  if (options_.bounded_load > 0 && filter.is_bounded) {
+  if (options_.bounded_load > 0) {
     double weights = serving.weight;
     std::int64_t open = 0;
     for (const Entry& entry : serving.entries) {
@@ -307,9 +307,12 @@ std::optional<Pick> BackendSet::ChooseRendezvous(std::uint64_t key_hash, const F
     }
     // open + 1 <= ceil(load * weight / weights), without a division: for a whole number `open`
     // that is open < load * weight / weights.
-    const double load = options_.bounded_load * static_cast<double>(open + 1);
-    const auto has_room = [this, weights, load, now](const Entry& entry) {
-      return static_cast<double>(OpenOf(*entry.state)) * weights < load * WeightOf(entry, now);
+    const double factor = filter.is_settled ? 2 * options_.bounded_load : options_.bounded_load;
+    const double load = factor * static_cast<double>(open + 1);
+    const std::int64_t spare = filter.is_settled ? kSettledRoom : 0;
+    const auto has_room = [this, weights, load, spare, now](const Entry& entry) {
+      const std::int64_t here = OpenOf(*entry.state);
+      return here < spare || static_cast<double>(here) * weights < load * WeightOf(entry, now);
     };
     chosen = home_is_first && has_room(*home)
                  ? home

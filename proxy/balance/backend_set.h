@@ -40,8 +40,11 @@ enum class Want : std::uint8_t {
   kRequest,    // one plain request
   kHandshake,  // a session; it costs a token of the backend's handshake_rate
   kSettled,    // something of a client that may have more at work by the same key, all of which has
-               // to meet at one backend: where keys have homes, no bound of the load moves it
+               // to meet at one backend: where keys have homes, it is moved only from one that has
+               // more than kSettledRoom open and more than twice what the bounded load allows
 };
+
+inline constexpr std::int64_t kSettledRoom = 64;
 
 // What all workers know of one backend. Written with relaxed atomics by whoever learns something;
 // nothing is ordered by it. Kept across a reload as long as pool and name stay.
@@ -243,7 +246,7 @@ class BackendSet {
     std::span<const std::size_t> tried;
     bool any_health = false;  // in panic
     bool may_drain = false;
-    bool is_bounded = true;
+    bool is_settled = false;
     bool needs_token = false;
     std::int64_t now = 0;  // with needs_token
   };

@@ -22,10 +22,9 @@ using net::IoStatus;
 
 }  // namespace
 
-// Notes a client that asks in plain requests, and tells one whose upgrade follows upon such.
-// Whoever gets a cookie or a token with this answer has none of it yet, and is not to be told apart
-// from others at its address. By the address alone a page and its pictures are no sign of a
-// session: many who read one may be there.
+// Notes a client that asks in plain requests, and tells one whose upgrade follows upon such. Whoever
+// gets a cookie or a token with this answer has none of it yet, and is not to be told apart from
+// others at its address.
 balance::Want Exchange::WantFor(Instant now) const noexcept {
   SettledKeys& settled = core_.route(facts_).state->settled;
   const bool has_homes = core_.pool(facts_).backends.has_homes();
@@ -35,9 +34,7 @@ balance::Want Exchange::WantFor(Instant now) const noexcept {
   if (!has_homes || admission_.issue_cookie || admission_.may_teach) {
     return Want::kRequest;
   }
-  if (admission_.key_source != "ip" || !safe_method_ || accepts_events_) {
-    settled.Note(admission_.key_hash, now);
-  }
+  settled.Note(admission_.key_hash, now);
   return Want::kSettled;
 }
 

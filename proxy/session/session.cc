@@ -917,7 +917,7 @@ void Session::Drain() noexcept {
       if (phase_ != Phase::kHead) {
         break;
       }
-      if (has_partial() && !AsksForEvents()) {
+      if (HasBegunHead() && !AsksForEvents()) {
         RefuseHead({503, "This server is draining.", "draining"});
       } else {
         // To an EventSource a 503 is the end for good, and a connection that closes is a reason to

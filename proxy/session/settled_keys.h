@@ -1,6 +1,6 @@
 // The affinity keys that plain requests of one route came with of late. Who sends such requests may
 // have a session of several of them, and upgrade it to a WebSocket at last: all have to meet at the
-// backend where the key leads, whatever the load.
+// backend where the key leads (balance::Want::kSettled).
 //
 // Shared by all workers, without a lock: what two note at the same instant, one of them may lose.
 // Bounded: where many keys are noted the oldest ones are forgotten early, and a client of theirs is
@@ -32,7 +32,7 @@ class SettledKeys {
 
  private:
   // A slot holds the upper half of a hash above the second in which it was noted; 0: free.
-  static constexpr std::size_t kPerBucket = 8;  // a cache line
+  static constexpr std::size_t kPerBucket = 8;
   static constexpr std::size_t kBuckets = 8192;
 
   struct Free {

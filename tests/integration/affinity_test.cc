@@ -85,27 +85,6 @@ TEST_P(AffinityTest, KeepsTogetherWhatOneClientDoes) {
 
 INSTANTIATE_TEST_SUITE_P(Rules, AffinityTest, testing::ValuesIn(kRules));
 
-// By the address alone a page is no sign of a session.
-TEST(Affinity, WhoeverReadsAPageIsStillMovedByLoad) {
-  std::vector<EchoBackend> backends(3);
-  Config config;
-  for (const EchoBackend& backend : backends) {
-    config.backends.push_back(backend.port());
-  }
-  ProxyProcess proxy(config);
-  std::vector<RawClient> clients;
-  for (int i = 0; i < 9; ++i) {
-    RawClient page(proxy.port());
-    page.Send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    static_cast<void>(page.ReadResponse());
-    page.ExpectEnd();
-    clients.push_back(ConnectWebSocket(proxy.port()));
-  }
-  for (const EchoBackend& backend : backends) {
-    EXPECT_GE(backend.open(), 1U);
-  }
-}
-
 // They come from one address, and have nothing yet that has to be kept together.
 TEST(Affinity, LoadMovesSessionsAndWhoeverGetsACookie) {
   std::vector<EchoBackend> backends(3);

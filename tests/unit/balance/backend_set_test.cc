@@ -302,19 +302,29 @@ TEST(BoundedLoad, ZeroTurnsItOff) {
   }
 }
 
-// Requests that belong together meet at one backend.
-TEST(BoundedLoad, DoesNotMoveWhoeverIsSettled) {
+// Requests that belong together meet at one backend, unless very many go by one key.
+TEST(BoundedLoad, MovesWhoeverIsSettledLateOnly) {
   Pool pool(kTen);
   const std::uint64_t key = HashKey("hot");
   const std::size_t home = pool.set.HomeOf(key);
-  for (int i = 0; i < 50; ++i) {
-    const auto pick = pool.set.Choose(key, {}, pool.now, pool.random, Want::kSettled);
-    ASSERT_TRUE(pick.has_value());
-    EXPECT_EQ(pick->index, home);
-    EXPECT_EQ(pick->how, PickHow::kHome);
+  const auto choose = [&](Want want) {
+    return pool.set.Choose(key, {}, pool.now, pool.random, want).value();
+  };
+  for (std::int64_t i = 0; i < kSettledRoom; ++i) {
+    const Pick pick = choose(Want::kSettled);
+    EXPECT_EQ(pick.index, home);
+    EXPECT_EQ(pick.how, PickHow::kHome);
     ++pool.state(home).open;
   }
-  EXPECT_NE(pool.set.Choose(key, {}, pool.now, pool.random, Want::kHandshake)->index, home);
+  EXPECT_NE(choose(Want::kHandshake).index, home);
+  EXPECT_NE(choose(Want::kSettled).index, home);
+  // Of 1,000 in all, 2 * 1.25 * a tenth.
+  for (std::size_t other = 0; other < kTen.size(); ++other) {
+    pool.state(other).open = other == home ? 249 : 83;
+  }
+  EXPECT_EQ(choose(Want::kSettled).index, home);
+  ++pool.state(home).open;
+  EXPECT_NE(choose(Want::kSettled).index, home);
 }
 
 TEST(BoundedLoad, OfOneMeansPerfectlyEven) {
