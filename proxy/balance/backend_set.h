@@ -41,7 +41,7 @@ enum class Want : std::uint8_t {
   kHandshake,  // a session; it costs a token of the backend's handshake_rate
   kSettled,    // something of a client that may have more at work by the same key, all of which has
                // to meet at one backend: where keys have homes, it is moved only from one that has
-               // more than kSettledRoom open and more than twice what the bounded load allows
+               // kSettledRoom open or more, and twice what the bounded load allows
 };
 
 inline constexpr std::int64_t kSettledRoom = 64;

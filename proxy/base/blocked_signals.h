@@ -5,12 +5,15 @@
 
 namespace sluice {
 
-// Blocks every signal for the calling thread while it lives.
+// Blocks every signal for the calling thread while it lives, but for those of a fault of its own.
 class BlockedSignals {
  public:
   BlockedSignals() noexcept {
     sigset_t all;
     sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) {
+      sigdelset(&all, fault);
+    }
     pthread_sigmask(SIG_BLOCK, &all, &before_);
   }
   ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }

@@ -183,18 +183,21 @@ void Exchange::Hold(Bytes bytes) noexcept {
 
 // What has been given back is counted until the exchange is over, which is soon.
 void Exchange::CountBuffered() noexcept {
-  buffered_.Set(held_.size() + early_content_.size() + resend_.size());
+  buffered_.Set(held_.size() + early_content_.size() + (resend_ ? resend_->size() : 0));
 }
 
 // Content that goes out on a connection which may turn out to be stale. All of it, or nothing.
 void Exchange::KeepForResend(Bytes bytes) noexcept {
-  if (!IsStale() || !idempotent_ || (request_sent_any_ && resend_.empty())) {
+  if (!IsStale() || !idempotent_ || (request_sent_any_ && !resend_)) {
     return;
   }
-  if (resend_.size() + bytes.size() <= kMostResent) {
-    resend_ += AsText(bytes);
+  if (!resend_) {
+    resend_ = std::make_unique<std::string>();
+  }
+  if (resend_->size() + bytes.size() <= kMostResent) {
+    *resend_ += AsText(bytes);
   } else {
-    resend_.clear();
+    resend_.reset();
   }
   CountBuffered();
 }
@@ -408,9 +411,9 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
     ArmTimer();
   }
   state_ = State::kResponse;
-  resend_ = std::string();
+  resend_.reset();
   CountBuffered();
-  earlier_pending_ = core_.client.pending();
+  behind_others_ = core_.client.pending() > 0;
   facts_.status = static_cast<std::uint16_t>(head.status);
   response_framing_ = head.framing;
   response_left_ = head.content_length;
@@ -595,7 +598,7 @@ void Exchange::OnBackendEnd(bool broken) noexcept {
     AttemptFailed(BackendFailure::kTls, {502, "The backend broke off TLS.", "backend_tls"});
     return;
   }
-  if (IsStale() && idempotent_ && (!request_sent_any_ || !resend_.empty())) {
+  if (IsStale() && idempotent_ && (!request_sent_any_ || resend_)) {
     ConnectAnew();
     return;
   }
@@ -625,7 +628,7 @@ void Exchange::OnWritable(Side side) noexcept {
   net::Conn& conn = core_.conn(side);
   progress_ = core_.services.loop.now();
   if (side == Side::kClient) {
-    earlier_pending_ = std::min(earlier_pending_, conn.pending());
+    behind_others_ = behind_others_ && conn.pending() > 0;
   }
   if (side == Side::kClient && conn.write_failed()) {
     if (upgrade_) {

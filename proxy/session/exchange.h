@@ -17,7 +17,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -101,7 +100,7 @@ class Exchange final : public net::Mortal {
   [[nodiscard]] Instant end_begun() const noexcept { return end_begun_; }
 
   // Whole answers to earlier requests may wait in front of what there is of this one.
-  [[nodiscard]] bool may_stand_behind_others() const noexcept { return earlier_pending_ > 0; }
+  [[nodiscard]] bool may_stand_behind_others() const noexcept { return behind_others_; }
 
   // For the access log. The content of the request and of its response, without framing:
   [[nodiscard]] std::uint64_t bytes_in() const noexcept { return bytes_in_; }
@@ -145,7 +144,7 @@ class Exchange final : public net::Mortal {
   [[nodiscard]] std::optional<balance::Pick> ChooseBackend() noexcept;
   [[nodiscard]] std::optional<balance::Pick> TakeBackend() noexcept;
   void FailForDrain() noexcept;
-  [[nodiscard]] balance::Want WantFor(Instant now) const noexcept;
+  [[nodiscard]] balance::Want WantFor(Instant now) noexcept;
   void FailForWantOfBackend() noexcept;
   void FailForRate(std::size_t backend, Instant now) noexcept;
   [[nodiscard]] std::string CookieToIssue() const;
@@ -250,7 +249,6 @@ class Exchange final : public net::Mortal {
   std::size_t tried_count_ = 0;
   std::string held_;           // client bytes that are not this request's content
   std::string early_content_;  // request content that came before a backend was connected
-  std::string resend_;         // as it was sent, while the connection may turn out to be stale
   net::Buffered buffered_;     // all of them
   http::ChunkedDecoder request_chunks_;
   std::uint64_t request_left_ = 0;  // for Framing::kLength
@@ -258,13 +256,13 @@ class Exchange final : public net::Mortal {
   bool request_done_ = true;       // all content of the request has passed
   bool request_sent_any_ = false;  // content went to the current backend: no retry any more
 
+  // Content as it was sent, while the connection may turn out to be stale; null: not kept.
+  std::unique_ptr<std::string> resend_;
   std::unique_ptr<PartialHead> partial_;
   std::unique_ptr<http::EventBoundary> events_;  // of a response that is a stream of events
   std::unique_ptr<TokenLesson> lesson_;          // of a response that may hand out a token
   http::ChunkedDecoder response_chunks_;
   std::uint64_t response_left_ = 0;
-  // No more than this of earlier answers waits for the client.
-  std::size_t earlier_pending_ = std::numeric_limits<std::size_t>::max();
   http::Framing response_framing_ = http::Framing::kNone;
 
   std::uint64_t bytes_in_ = 0;
@@ -290,7 +288,8 @@ class Exchange final : public net::Mortal {
   bool expects_continue_ = false;  // the client may wait with its content for a 100
   bool end_events_ = false;        // the response ends with the event that is on its way
   bool client_ended_ = false;
-  bool unanswered_ = false;  // a backend took the request and closed
+  bool unanswered_ = false;    // a backend took the request and closed
+  bool behind_others_ = true;  // see may_stand_behind_others
 };
 
 }  // namespace sluice::session

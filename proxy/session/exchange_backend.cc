@@ -22,10 +22,10 @@ using net::IoStatus;
 
 }  // namespace
 
-// Notes a client that asks in plain requests, and tells one whose upgrade follows upon such. Whoever
-// gets a cookie or a token with this answer has none of it yet, and is not to be told apart from
-// others at its address.
-balance::Want Exchange::WantFor(Instant now) const noexcept {
+// Notes a client that asks in plain requests, and tells one whose upgrade follows upon such.
+// Whoever gets a cookie or a token with this answer has none of it yet, and is not to be told apart
+// from others at its address.
+balance::Want Exchange::WantFor(Instant now) noexcept {
   SettledKeys& settled = core_.route(facts_).state->settled;
   const bool has_homes = core_.pool(facts_).backends.has_homes();
   if (upgrade_) {
@@ -343,8 +343,8 @@ void Exchange::SendRequest() noexcept {
   interim_ = 0;
   partial_.reset();
   core_.backend->Write(AsBytes(request_));
-  if (!resend_.empty()) {
-    core_.backend->Write(AsBytes(std::exchange(resend_, {})));
+  if (const auto resent = std::move(resend_)) {
+    core_.backend->Write(AsBytes(*resent));
     CountBuffered();
   }
   if (!request_done_) {

@@ -417,7 +417,7 @@ void Session::TakeHead(Bytes bytes) noexcept {
   std::unique_ptr<PartialHead> kept = TakePartial();
   http::RequestParser* own_parser = nullptr;  // knows the start of `bytes`, if set
   // What was kept has not been waited for yet.
-  bool is_new = bytes.empty() || (kept && kept->bytes == kHalfLine);
+  bool is_new = bytes.empty() || (kept && kept->bytes == kHalfLine && facts_.number > 0);
   if (kept) {
     kept->Append(bytes);
     bytes = AsBytes(kept->bytes);
@@ -815,8 +815,7 @@ void Session::DropWork() noexcept {
   core_.services.loop.Bury(std::move(work_));
 }
 
-void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
-  LogRequest(exchange().reason());
+void Session::EndExchange() noexcept {
   const bool lasted = lasting();
   EndCounts();
   ForgetExpiry();
@@ -824,6 +823,11 @@ void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
   if (lasted) {
     core_.services.owner.OnLastingOver(*this);
   }
+}
+
+void Session::OnExchangeDone(bool reusable, std::string held) noexcept {
+  LogRequest(exchange().reason());
+  EndExchange();
   if (!reusable || ending_) {
     Linger();
     return;
@@ -863,7 +867,7 @@ void Session::OnExchangeBroken() noexcept {
     core_.client.Abort();  // an end in order would make what there is of the answer the whole
   }
   const bool earlier_wait_here = exchange().may_stand_behind_others();
-  DropWork();
+  EndExchange();
   // Earlier answers are whole, and may be on their way still.
   const bool may_owe = facts_.number > 1 && core_.client.open() && !forced_;
   if (may_owe && (core_.client.unacknowledged() > 0 || core_.client.HasInput())) {

@@ -286,6 +286,8 @@ class Session final : public net::Mortal,
   void ArmTimer(Millis delay) noexcept;
   void Linger() noexcept;
   void DropWork() noexcept;
+  // The request is answered or given up. The connection may go on.
+  void EndExchange() noexcept;
   void Close() noexcept;
   void AwaitSlowReader() noexcept;
   void AwaitEndOfClient() noexcept;

@@ -1,8 +1,9 @@
 #include "proxy/session/settled_keys.h"
 
+#include <sys/mman.h>
+
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <new>
 #include <span>
 
@@ -22,17 +23,18 @@ std::uint64_t Load(std::uint64_t& slot) noexcept {
 
 }  // namespace
 
-void SettledKeys::Free::operator()(std::uint64_t* slots) const noexcept {
-  std::free(slots);
+void SettledKeys::Unmap::operator()(std::uint64_t* slots) const noexcept {
+  ::munmap(slots, kBytes);
 }
 
-// Pages that were never written to are not there.
-SettledKeys::SettledKeys()
-    : slots_(
-          static_cast<std::uint64_t*>(std::calloc(kBuckets * kPerBucket, sizeof(std::uint64_t)))) {
-  if (!slots_) {
+// Not from the heap: pages that were never written to are not there.
+SettledKeys::SettledKeys() {
+  void* const pages =
+      ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) {
     throw std::bad_alloc();
   }
+  slots_.reset(static_cast<std::uint64_t*>(pages));
 }
 
 void SettledKeys::Note(std::uint64_t key_hash, Instant now) noexcept {

@@ -21,7 +21,7 @@ class SettledKeys {
   // For so long after the last request a key is known: longer than the pauses of clients that poll.
   static constexpr Millis kFor{120'000};
 
-  // Takes up memory with what is noted, 512 KiB at most.
+  // Takes up memory page by page with what is noted, 512 KiB at most.
   SettledKeys();
 
   // Thread-safe.
@@ -32,10 +32,11 @@ class SettledKeys {
 
  private:
   // A slot holds the upper half of a hash above the second in which it was noted; 0: free.
-  static constexpr std::size_t kPerBucket = 8;
+  static constexpr std::size_t kPerBucket = 8;  // a cache line
   static constexpr std::size_t kBuckets = 8192;
+  static constexpr std::size_t kBytes = kBuckets * kPerBucket * sizeof(std::uint64_t);
 
-  struct Free {
+  struct Unmap {
     void operator()(std::uint64_t* slots) const noexcept;
   };
 
@@ -43,7 +44,7 @@ class SettledKeys {
     return slots_.get() + key_hash % kBuckets * kPerBucket;
   }
 
-  std::unique_ptr<std::uint64_t[], Free> slots_;
+  std::unique_ptr<std::uint64_t[], Unmap> slots_;
 };
 
 }  // namespace sluice::session

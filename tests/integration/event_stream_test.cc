@@ -489,6 +489,29 @@ TEST(EventStreams, ThatADrainEndsKeepItsGraceWhenTheyAreOld) {
   });
 }
 
+// Its client has answers on their way still, and is waited for; the stream is over.
+TEST(EventStreams, ThatBreakHoldNoDrain) {
+  RawBackend backend;
+  Config config = StreamConfig({backend.port()}, "window = \"0s\"\ngrace = \"10s\"");
+  config.server = "close_timeout = \"20s\"";
+  ProxyProcess proxy(config);
+  RawClient client(proxy.port(), {.small_buffers = true});
+  client.Send(std::string(kAskPlain) + std::string(kAsk));
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  const std::string content(300'000, 'x');
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + content);
+  static_cast<void>(peer.ReadRequest());
+  peer.Send(
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+      "8\r\ndata: ha\r\n");
+  proxy.AwaitMetric("sluice_event_streams_open", 1);
+  EXPECT_EQ(proxy.Ask("POST", "/backends/app/b0/drain?window=0s&force=true").status, 202);
+  peer.Reset();
+  EXPECT_TRUE(proxy.AwaitErr("drained backend", Deadline(Millis(4000))));
+  EXPECT_EQ(client.ReadResponse().body, content);
+}
+
 // It ends at once then, and there is nothing left that the deadline of its end could be about.
 TEST(EventStreams, ThatEndAtTheirAgeLeaveTheirConnectionInPeace) {
   RawBackend backend;

@@ -442,6 +442,20 @@ TEST(KeepAlive, EmptyLinesByHalvesDoNotKeepAConnection) {
   client.ExpectEnd();
 }
 
+TEST(KeepAlive, HalfAnEmptyLineGivesTheFirstHeadNoFurtherTime) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.server = "header_timeout = \"2s\"";
+  ProxyProcess proxy(config);
+  const auto from = Now();
+  RawClient client(proxy.port());
+  client.Send("\r");
+  EXPECT_FALSE(client.HasInput(Millis(1500)));
+  client.Send("\nG");
+  EXPECT_EQ(client.ReadResponse().status, 408);
+  EXPECT_LT(Now() - from, Millis(3000));
+}
+
 // A backend that an idle connection has led to is not asked again as if its own had been stale.
 TEST(KeepAlive, OnlyAConnectionThatWasIdleIsStale) {
   RawBackend first;
