@@ -117,8 +117,8 @@ class Conn final : public Mortal {
   void FinishWrite() noexcept;
 
   // Ends the write direction as it stands: FIN behind what the kernel has, and what is pending is
-  // dropped, without TLS's own end too, so that the peer sees that something is missing. Nothing may be
-  // written afterwards. Idempotent.
+  // dropped, without TLS's own end too, so that the peer sees that something is missing. Nothing
+  // may be written afterwards. Idempotent.
   void CutWrite() noexcept;
 
   void PauseRead(Pause reason) noexcept;

@@ -31,6 +31,19 @@ Config OneWorker(const RawBackend& backend,
   return {.backends = {backend.port()}, .workers = 1, .pool = std::move(pool)};
 }
 
+std::string Gets(int count) {
+  std::string all;
+  for (int i = 0; i < count; ++i) {
+    all += kGet;
+  }
+  return all;
+}
+
+std::string OkOf(std::size_t size) {
+  return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
+         std::string(size, 'x');
+}
+
 HttpMessage Serve(RawClient& client, Stream& peer, std::string_view request = kGet,
                   std::string_view answer = kOk) {
   client.Send(request);
@@ -381,14 +394,9 @@ TEST(KeepAlive, AClientThatReadsSlowlyGetsAllAnswers) {
   config.server = "keep_alive_timeout = \"300ms\"";
   ProxyProcess proxy(config);
   RawClient client(proxy.port(), {.small_buffers = true});
-  std::string requests;
-  for (int i = 0; i < kRequests; ++i) {
-    requests += kGet;
-  }
-  client.Send(requests);
+  client.Send(Gets(kRequests));
   Stream peer = backend.Accept();
-  const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(kSize) +
-                             "\r\n\r\n" + std::string(kSize, 'x');
+  const std::string answer = OkOf(kSize);
   const auto writer = std::async(std::launch::async, [&] {
     for (int i = 0; i < kRequests; ++i) {
       static_cast<void>(peer.ReadRequest());
@@ -705,10 +713,7 @@ TEST(ClientGone, OneThatHasOnlyFinishedMayReadSlowly) {
   client.FinishWrite();
   Stream peer = backend.Accept();
   static_cast<void>(peer.ReadRequest());
-  const auto writer = std::async(std::launch::async, [&] {
-    peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
-              std::string(size, 'x'));
-  });
+  const auto writer = std::async(std::launch::async, [&] { peer.Send(OkOf(size)); });
   EXPECT_EQ(client.ReadHead().status, 200);
   const std::size_t got = client.ReadSlowly().size();
   EXPECT_EQ(client.ReadToEnd().size(), size - got);
@@ -726,33 +731,51 @@ TEST(SlowReader, GetsTheEndOfItsAnswer) {
   client.Send("GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
   Stream peer = backend.Accept();
   static_cast<void>(peer.ReadRequest());
-  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
-            std::string(size, 'x'));
+  peer.Send(OkOf(size));
   static_cast<void>(proxy.AwaitAccessLog(1));  // Sluice has all of it
   EXPECT_EQ(client.ReadHead().status, 200);
   const std::size_t got = client.ReadSlowly().size();
   EXPECT_EQ(client.ReadToEnd().size(), size - got);
 }
 
-TEST(SlowReader, GetsAnAnswerWholeThoughTheNextOneBreaks) {
-  RawBackend backend;
-  Config config = OneWorker(backend);
-  config.limits = "out_buffer = \"16MiB\"";
+// Of so many requests that a client sends at once the first is answered with `size` bytes, and the
+// answer to the second breaks. Then the client sends `later`. All the while it reads nothing, and
+// gets all of that in the end.
+void ExpectTheFirstWhole(const Config& config, RawBackend& backend, std::size_t size, int requests,
+                         std::string_view later = {}) {
   ProxyProcess proxy(config);
   RawClient client(proxy.port(), {.small_buffers = true});
-  const std::size_t size = 7'000'000;
-  client.Send(std::string(kGet) + std::string(kGet));
+  client.Send(Gets(requests));
   Stream peer = backend.Accept();
   static_cast<void>(peer.ReadRequest());
-  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
-            std::string(size, 'x'));
+  peer.Send(OkOf(size));
   static_cast<void>(peer.ReadRequest());
   peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbroken");
   peer.Reset();
   proxy.AwaitMetric("sluice_backend_failures_total{reason=\"lost\"}", 1);
+  client.Send(later);
   EXPECT_EQ(client.ReadResponse().body.size(), size);
   EXPECT_EQ(client.ReadHead().status, 200);
   EXPECT_EQ(client.ReadToEnd(), "broken");
+}
+
+TEST(SlowReader, GetsAnAnswerWholeThoughTheNextOneBreaks) {
+  RawBackend backend;
+  Config config = OneWorker(backend);
+  config.limits = "out_buffer = \"16MiB\"";
+  ExpectTheFirstWhole(config, backend, 7'000'000, 2);
+}
+
+// All of it is in the kernels' hands, and what the client has sent on is not read any more.
+TEST(SlowReader, GetsAnAnswerWholeThoughTheNextOneBreaksInFrontOfOthers) {
+  RawBackend backend;
+  ExpectTheFirstWhole(OneWorker(backend), backend, 300'000, 2000);
+}
+
+// Nor is what it sends when it has seen nothing of that yet.
+TEST(SlowReader, GetsAnAnswerWholeThoughItSendsOnBehindABrokenOne) {
+  RawBackend backend;
+  ExpectTheFirstWhole(OneWorker(backend), backend, 300'000, 2, kGet);
 }
 
 // It stands still for longer than it is waited for. What it has sent on is in nobody's way then: a
@@ -764,15 +787,10 @@ TEST(SlowReader, ThatStandsStillGetsWhatIsWritten) {
   config.server = "keep_alive_timeout = \"200ms\"";
   ProxyProcess proxy(config);
   RawClient client(proxy.port(), {.small_buffers = true});
-  std::string requests;
-  for (int i = 0; i < 1500; ++i) {
-    requests += kGet;
-  }
-  client.Send(requests);
+  client.Send(Gets(1500));
   Stream peer = backend.Accept();
   const auto writer = std::async(std::launch::async, [&] {
-    const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(kSize) +
-                               "\r\n\r\n" + std::string(kSize, 'x');
+    const std::string answer = OkOf(kSize);
     while (peer.HasInput(Millis(2000)) && !peer.ReadSome().empty()) {
       peer.Send(answer);  // they come one by one
     }
@@ -784,51 +802,6 @@ TEST(SlowReader, ThatStandsStillGetsWhatIsWritten) {
     ASSERT_EQ(client.ReadResponse().body.size(), kSize) << i << " of " << served;
   }
   client.ExpectEnd();
-}
-
-// All of it is in the kernels' hands, and what the client has sent on is not read any more.
-TEST(SlowReader, GetsAnAnswerWholeThoughTheNextOneBreaksInFrontOfOthers) {
-  RawBackend backend;
-  ProxyProcess proxy(OneWorker(backend));
-  RawClient client(proxy.port(), {.small_buffers = true});
-  const std::size_t size = 300'000;
-  std::string requests;
-  for (int i = 0; i < 2000; ++i) {
-    requests += kGet;
-  }
-  client.Send(requests);
-  Stream peer = backend.Accept();
-  static_cast<void>(peer.ReadRequest());
-  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
-            std::string(size, 'x'));
-  static_cast<void>(peer.ReadRequest());
-  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbroken");
-  peer.Reset();
-  proxy.AwaitMetric("sluice_backend_failures_total{reason=\"lost\"}", 1);
-  EXPECT_EQ(client.ReadResponse().body.size(), size);
-  EXPECT_EQ(client.ReadHead().status, 200);
-  EXPECT_EQ(client.ReadToEnd(), "broken");
-}
-
-// Nor is what it sends when it has seen nothing of that yet.
-TEST(SlowReader, GetsAnAnswerWholeThoughItSendsOnBehindABrokenOne) {
-  RawBackend backend;
-  ProxyProcess proxy(OneWorker(backend));
-  RawClient client(proxy.port(), {.small_buffers = true});
-  const std::size_t size = 300'000;
-  client.Send(std::string(kGet) + std::string(kGet));
-  Stream peer = backend.Accept();
-  static_cast<void>(peer.ReadRequest());
-  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(size) + "\r\n\r\n" +
-            std::string(size, 'x'));
-  static_cast<void>(peer.ReadRequest());
-  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbroken");
-  peer.Reset();
-  proxy.AwaitMetric("sluice_backend_failures_total{reason=\"lost\"}", 1);
-  client.Send(kGet);
-  EXPECT_EQ(client.ReadResponse().body.size(), size);
-  EXPECT_EQ(client.ReadHead().status, 200);
-  EXPECT_EQ(client.ReadToEnd(), "broken");
 }
 
 // It goes on with content that nobody wants any more, and reads slowly meanwhile.
