@@ -411,8 +411,10 @@ void Exchange::OnResponseHead(const http::ResponseHead& head, Bytes rest) noexce
     ArmTimer();
   }
   state_ = State::kResponse;
-  resend_.reset();
-  CountBuffered();
+  if (resend_) {
+    resend_.reset();
+    CountBuffered();
+  }
   behind_others_ = core_.client.pending() > 0;
   facts_.status = static_cast<std::uint16_t>(head.status);
   response_framing_ = head.framing;
