@@ -173,13 +173,10 @@ void Conn::CutWrite() noexcept {
   if (fin_sent_ || !open()) {
     return;
   }
-  write_failed_ = true;
   fin_wanted_ = true;
   fin_sent_ = true;
-  DropBacklog();
-  NotePending();
   ::shutdown(fd_.get(), SHUT_WR);
-  UpdateInterest();
+  DropWrites();
 }
 
 void Conn::Flush() noexcept {
@@ -253,6 +250,11 @@ IoStatus Conn::EndRead(IoStatus end) noexcept {
 // EHOSTUNREACH) the connection is lost.
 void Conn::FailWrite() noexcept {
   reset_ = !transport_ && errno != EPIPE;
+  DropWrites();
+}
+
+// What waits is dropped, and so is what would be written from here on.
+void Conn::DropWrites() noexcept {
   write_failed_ = true;
   DropBacklog();
   NotePending();

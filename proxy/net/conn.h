@@ -172,6 +172,7 @@ class Conn final : public Mortal {
   void Keep(Bytes bytes);
   void DropBacklog() noexcept;
   void FailWrite() noexcept;
+  void DropWrites() noexcept;
   [[nodiscard]] IoStatus EndRead(IoStatus end) noexcept;
   void NotePending() noexcept;
   void UpdateInterest() noexcept;

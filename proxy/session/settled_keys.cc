@@ -21,6 +21,11 @@ std::uint64_t Load(std::uint64_t& slot) noexcept {
   return std::atomic_ref(slot).load(std::memory_order_relaxed);
 }
 
+// `noted` is what a slot holds of this key.
+bool IsOf(std::uint64_t noted, std::uint64_t key_hash) noexcept {
+  return noted != 0 && (noted & kTag) == (key_hash & kTag);
+}
+
 }  // namespace
 
 void SettledKeys::Unmap::operator()(std::uint64_t* slots) const noexcept {
@@ -40,28 +45,28 @@ SettledKeys::SettledKeys() {
 void SettledKeys::Note(std::uint64_t key_hash, Instant now) noexcept {
   const std::uint64_t noted = (key_hash & kTag) | SecondOf(now);
   const std::span<std::uint64_t> bucket(BucketOf(key_hash), kPerBucket);
-  std::uint64_t* oldest = &bucket.front();
+  std::uint64_t* place = &bucket.front();  // its own, or that of the oldest
   for (std::uint64_t& slot : bucket) {
     const std::uint64_t seen = Load(slot);
     if (seen == noted) {
       return;
     }
-    if (seen != 0 && (seen & kTag) == (key_hash & kTag)) {
-      oldest = &slot;
+    if (IsOf(seen, key_hash)) {
+      place = &slot;
       break;
     }
-    if ((seen & ~kTag) < (Load(*oldest) & ~kTag)) {
-      oldest = &slot;
+    if ((seen & ~kTag) < (Load(*place) & ~kTag)) {
+      place = &slot;
     }
   }
-  std::atomic_ref(*oldest).store(noted, std::memory_order_relaxed);
+  std::atomic_ref(*place).store(noted, std::memory_order_relaxed);
 }
 
 bool SettledKeys::Knows(std::uint64_t key_hash, Instant now) const noexcept {
   const std::span<std::uint64_t> bucket(BucketOf(key_hash), kPerBucket);
   for (std::uint64_t& slot : bucket) {
     const std::uint64_t seen = Load(slot);
-    if (seen != 0 && (seen & kTag) == (key_hash & kTag)) {
+    if (IsOf(seen, key_hash)) {
       // The worker that has noted it may be a second ahead.
       return SecondOf(now) <= (seen & ~kTag) + kFor / std::chrono::seconds(1);
     }

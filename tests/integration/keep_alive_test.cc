@@ -531,6 +531,17 @@ void SendAllThereIsRoomFor(Stream& client) {
   }
 }
 
+// Begins an answer, until it stands still for want of a client that reads. Returns the backend's
+// end.
+Stream AnswerWhatNobodyReads(RawClient& client, RawBackend& backend) {
+  client.Send(kGet);
+  Stream peer = backend.Accept();
+  static_cast<void>(peer.ReadRequest());
+  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+  SendAllThereIsRoomFor(peer);
+  return peer;
+}
+
 // A client that has left.
 
 TEST(ClientGone, TakesItsRequestWithIt) {
@@ -835,11 +846,7 @@ TEST(SlowReader, IsNotWaitedForWhenItsAnswerBreaks) {
   config.route = "response_idle_timeout = \"300ms\"";
   ProxyProcess proxy(config);
   RawClient client(proxy.port(), {.small_buffers = true});
-  client.Send(kGet);
-  Stream peer = backend.Accept();
-  static_cast<void>(peer.ReadRequest());
-  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
-  SendAllThereIsRoomFor(peer);
+  const Stream peer = AnswerWhatNobodyReads(client, backend);
   const auto from = Now();
   proxy.AwaitMetric("sluice_connections_open{side=\"client\"}", 0);
   EXPECT_LT(Now() - from, Millis(5000));
@@ -891,11 +898,7 @@ TEST(ResponseIdleTimeout, OfAClientThatReadsNothingIsNotTwiceAsLong) {
   config.route = "response_idle_timeout = \"2s\"";
   ProxyProcess proxy(config);
   RawClient client(proxy.port(), {.small_buffers = true});
-  client.Send(kGet);
-  Stream peer = backend.Accept();
-  static_cast<void>(peer.ReadRequest());
-  peer.Send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
-  SendAllThereIsRoomFor(peer);
+  const Stream peer = AnswerWhatNobodyReads(client, backend);
   const auto from = Now();
   EXPECT_EQ(proxy.AwaitAccessLog(1).at(0)["reason"], "response_idle_timeout");
   EXPECT_GE(Now() - from, Millis(1500));

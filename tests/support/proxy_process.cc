@@ -96,13 +96,9 @@ std::optional<int> AwaitExit(pid_t pid, int pidfd, Deadline deadline) {
     return std::nullopt;
   }
   int raw = 0;
-  // A successor is the child of its predecessor until that is gone too, and then ours.
-  while (::waitpid(pid, &raw, 0) != pid) {
-    if ((errno != ECHILD && errno != EINTR) || deadline.passed()) {
-      ADD_FAILURE() << "process " << pid << " is not ours to wait for";
-      return -1;
-    }
-    ::poll(nullptr, 0, 10);
+  if (::waitpid(pid, &raw, 0) != pid) {
+    ADD_FAILURE() << "process " << pid << " is not ours to wait for";
+    return -1;
   }
   return WIFEXITED(raw) ? WEXITSTATUS(raw) : 128 + WTERMSIG(raw);
 }
